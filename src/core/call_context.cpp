@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/call_context.hpp"
+
+#include <span>
+#include <string_view>
+
+namespace flexi::core {
+
+namespace {
+
+void append_hex(std::string& out, std::span<const std::uint8_t> bytes) {
+  static constexpr char kHex[] = "0123456789abcdef";
+  for (auto b : bytes) {
+    out += kHex[b >> 4];
+    out += kHex[b & 15];
+  }
+}
+
+/// Lower-case hex only, as the standard asks.
+bool read_hex(std::string_view text, std::span<std::uint8_t> out) {
+  auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; };
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const int high = digit(text[2 * i]), low = digit(text[2 * i + 1]);
+    if (high < 0 || low < 0) return false;
+    out[i] = static_cast<std::uint8_t>(high << 4 | low);
+  }
+  return true;
+}
+
+}  // namespace
+
+std::string TraceContext::to_traceparent() const {
+  if (!valid()) return {};
+  std::string text = "00-";
+  append_hex(text, trace_id);
+  text += '-';
+  append_hex(text, parent_id);
+  text += '-';
+  append_hex(text, std::span(&flags, 1));
+  return text;
+}
+
+TraceContext TraceContext::from_traceparent(std::string_view header) {
+  TraceContext context;
+  if (header.size() < 55 || header[2] != '-' || header[35] != '-' || header[52] != '-') return {};
+  std::uint8_t version = 0;
+  if (!read_hex(header.substr(0, 2), std::span(&version, 1)) || version == 0xff) return {};
+  if (version == 0 && header.size() != 55) return {};
+  if (header.size() > 55 && header[55] != '-') return {};
+  if (!read_hex(header.substr(3, 32), context.trace_id) || !read_hex(header.substr(36, 16), context.parent_id) ||
+      !read_hex(header.substr(53, 2), std::span(&context.flags, 1)))
+    return {};
+  if (context.parent_id == decltype(context.parent_id){}) return {};
+  return context;
+}
+
+}  // namespace flexi::core

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "core/call_context.hpp"
+#include "core/message_id.hpp"
+#include "core/timestamp.hpp"
+
+namespace flexi::core {
+namespace {
+
+TEST(MessageId, GeneratedIsUuidVersion7AndUnique) {
+  std::set<std::string> seen;
+  for (int i = 0; i < 10000; ++i) {
+    const auto id = MessageId::generate().str();
+    ASSERT_EQ(id.size(), 36u);
+    ASSERT_EQ(id[14], '7');
+    ASSERT_TRUE(std::string("89ab").find(id[19]) != std::string::npos) << id;
+    ASSERT_TRUE(seen.insert(id).second) << "the same id twice: " << id;
+  }
+}
+
+TEST(MessageId, GeneratedIdsOfLaterMillisecondsSortLater) {
+  const auto first = MessageId::generate().str();
+  const auto until = std::chrono::system_clock::now() + std::chrono::milliseconds(2);
+  while (std::chrono::system_clock::now() < until) {
+  }
+  EXPECT_LT(first, MessageId::generate().str());
+}
+
+TEST(MessageId, KeysAreCheckedAndScopedByCaller) {
+  EXPECT_EQ(MessageId::from_key("order-17", "").value().str(), "order-17");
+  EXPECT_EQ(MessageId::from_key("order-17", "admin").value().str(), "~admin~order-17");
+  for (std::string bad : {"", "a b", "~admin~order-17", "quote\"", "back\\slash", "new\nline", "\xc3\xa9"})
+    EXPECT_FALSE(MessageId::from_key(bad, "")) << bad;
+  EXPECT_TRUE(MessageId::from_key(std::string(MessageId::kMaxBytes, 'x'), ""));
+  EXPECT_FALSE(MessageId::from_key(std::string(MessageId::kMaxBytes + 1, 'x'), ""));
+}
+
+TEST(TraceContext, RoundTripsAndRefusesWhatTheStandardRefuses) {
+  const std::string header = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+  EXPECT_EQ(TraceContext::from_traceparent(header).to_traceparent(), header);
+  for (std::string bad : {"", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+                          "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+                          "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-extra"})
+    EXPECT_FALSE(TraceContext::from_traceparent(bad).valid()) << bad;
+  EXPECT_TRUE(TraceContext::from_traceparent("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more").valid());
+}
+
+TEST(Timestamp, Rfc3339RoundTrips) {
+  for (std::string text : {"2026-11-24T09:30:00.123456Z", "1969-12-31T23:59:59.999999Z", "2000-02-29T00:00:00.000000Z"})
+    EXPECT_EQ(to_rfc3339(parse_rfc3339(text).value()), text);
+  EXPECT_EQ(to_rfc3339(parse_rfc3339("2026-11-24T09:30:00.5+02:00").value()), "2026-11-24T07:30:00.500000Z");
+  EXPECT_EQ(to_rfc3339(parse_rfc3339("2026-11-24").value()), "2026-11-24T00:00:00.000000Z");
+  EXPECT_EQ(from_unix_micros(to_unix_micros(parse_rfc3339("2026-11-24").value())), parse_rfc3339("2026-11-24").value());
+}
+
+TEST(Timestamp, NonsenseIsRefused) {
+  for (std::string text : {"", "now", "2026-13-01", "2026-02-30", "2026-11-24T25:00:00Z", "2026-11-24T09:30:00", "2026-11-24T09:30:00.Z",
+                           "2026-11-24T09:30:00+2:00", "2026-11-24T09:30:00Zx", "-026-11-24"})
+    EXPECT_FALSE(parse_rfc3339(text)) << text;
+}
+
+TEST(CallContext, RemainingIsNeverNegativeAndOnlyShrinks) {
+  CallContext context = CallContext::with_timeout(std::chrono::milliseconds(-5));
+  EXPECT_TRUE(context.expired());
+  EXPECT_EQ(context.remaining().count(), 0);
+  context = CallContext::with_timeout(std::chrono::seconds(1));
+  EXPECT_EQ(context.limited_to(std::chrono::seconds(5)).deadline, context.deadline);
+  EXPECT_LT(context.limited_to(std::chrono::milliseconds(5)).deadline, context.deadline);
+}
+
+}  // namespace
+}  // namespace flexi::core

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/handler.hpp"
+
+namespace flexi::core {
+
+struct LogRecord {
+  MessageId id;
+  std::string name;
+  std::string data;
+  Timestamp created_at{};  ///< when the broker accepted the message
+  Timestamp updated_at{};
+};
+
+struct LogQuery {
+  std::optional<std::string> name{};  ///< exactly this name
+  std::string q{};                    ///< words that name or data must hold; empty: all
+  std::optional<Timestamp> since{};   ///< created_at >= since
+  std::optional<Timestamp> until{};   ///< created_at < until
+  unsigned limit = 50;                ///< 1 to 500
+  std::string cursor{};               ///< `next` of the page before; empty: the first page
+};
+
+struct LogPage {
+  std::vector<LogRecord> records;  ///< newest created_at first
+  std::string next;                ///< empty on the last page
+};
+
+enum class Appended { stored, duplicate };
+
+/// Where log entries live. Append is idempotent by id: the same id and payload again is `duplicate`, the same id with
+/// another payload is `conflict`.
+/// Lifetime/threads: any thread; outlives its calls
+class LogStore {
+ public:
+  virtual ~LogStore() = default;
+  /// @return when the record is durable; unavailable where the store can't take it (full disk)
+  virtual awaitable<Result<Appended>> append(LogRecord record, CallContext context) = 0;
+  /// @return invalid_argument for a cursor that is not one
+  virtual awaitable<Result<LogPage>> list(LogQuery query, CallContext context) = 0;
+};
+
+}  // namespace flexi::core

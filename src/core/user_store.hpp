@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/handler.hpp"
+
+namespace flexi::core {
+
+struct User {
+  std::int64_t id = 0;  ///< given by the store
+  std::string email;
+  std::string first_name;
+  std::string last_name;
+  std::string password_hash;  ///< a crypt(3) string, never leaves the authentication service
+  bool active = true;
+  Timestamp created_at{};
+  Timestamp updated_at{};
+};
+
+/// Where accounts live. A duplicate e-mail (exactly equal) is `conflict`; a missing user is `not_found`.
+/// Lifetime/threads: any thread; outlives its calls
+class UserStore {
+ public:
+  virtual ~UserStore() = default;
+  /// By last name, then first name, then id.
+  virtual awaitable<Result<std::vector<User>>> list(CallContext context) = 0;
+  /// Matches exactly first, else without case where that is unique, else not_found.
+  virtual awaitable<Result<User>> find_by_email(std::string email, CallContext context) = 0;
+  virtual awaitable<Result<User>> find(std::int64_t id, CallContext context) = 0;
+  /// @param user id, created_at and updated_at are ignored
+  /// @return     the user as stored
+  virtual awaitable<Result<User>> insert(User user, CallContext context) = 0;
+  /// Writes e-mail, names and active; not the password.
+  virtual awaitable<Result<void>> update(User user, CallContext context) = 0;
+  virtual awaitable<Result<void>> set_password_hash(std::int64_t id, std::string hash, CallContext context) = 0;
+  virtual awaitable<Result<void>> remove(std::int64_t id, CallContext context) = 0;
+};
+
+}  // namespace flexi::core

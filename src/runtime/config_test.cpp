@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/config.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace flexi::runtime {
+namespace {
+
+using testing::HasSubstr;
+
+struct HttpPart {
+  std::string listen = "127.0.0.1:8080";
+  std::int64_t limit = 10;
+  std::chrono::milliseconds timeout{1500};
+  std::string password = "none";
+  void describe(OptionVisitor& v) {
+    v.field("listen", listen, "Where to listen");
+    v.field("limit", limit, "How many");
+    v.field("timeout", timeout, "How long");
+    v.field("password", password, "Secret", {OptionVisitor::Secret::yes, "HTTP_PASSWORD"});
+  }
+};
+
+struct Everything {
+  std::string data_dir = "./data";
+  bool color = true;
+  double ratio = 0.5;
+  std::vector<std::string> names{"a"};
+  HttpPart http;
+  void describe(OptionVisitor& v) {
+    v.field("data_dir", data_dir, "Where the data lies");
+    v.field("color", color, "Colours");
+    v.field("ratio", ratio, "Ratio");
+    v.field("names", names, "Names");
+    v.group("http", "The HTTP server", http);
+  }
+};
+
+Problems read(Everything& options, ConfigSources sources) {
+  return read_config([&](OptionVisitor& v) { options.describe(v); }, sources);
+}
+
+TEST(Config, LaterSourcesWin) {
+  Everything options;
+  ConfigSources sources;
+  sources.toml = "data_dir = \"/file\"\nratio = 2\nnames = [\"x\", \"y\"]\n[http]\nlisten = \"file:1\"\nlimit = 1\ntimeout = \"2s\"\n";
+  sources.environment = {{"FLEXI_HTTP_LISTEN", "env:2"}, {"FLEXI_HTTP_LIMIT", "2"}, {"HTTP_PASSWORD", "contract"}, {"PATH", "/bin"}};
+  sources.flags = {{"http-limit", "3"}};
+  EXPECT_THAT(read(options, sources), testing::IsEmpty());
+  EXPECT_EQ(options.data_dir, "/file");
+  EXPECT_EQ(options.ratio, 2);
+  EXPECT_THAT(options.names, testing::ElementsAre("x", "y"));
+  EXPECT_EQ(options.http.listen, "env:2");
+  EXPECT_EQ(options.http.limit, 3);
+  EXPECT_EQ(options.http.timeout, std::chrono::seconds(2));
+  EXPECT_EQ(options.http.password, "contract");
+}
+
+TEST(Config, AllProblemsComeAtOnce) {
+  Everything options;
+  ConfigSources sources;
+  sources.file_name = "flexi.toml";
+  sources.toml = "data_dirr = \"x\"\ncolor = \"red\"\n[http]\nlimit = \"many\"\n[htp]\nlisten = \"x\"\n";
+  sources.environment = {{"FLEXI_HTTP_TIMEOUT", "soon"}, {"FLEXI_HTTP_LISTN", "x"}};
+  sources.flags = {{"ratio", "half"}, {"http-password", "on the command line"}};
+  std::map<std::string, std::string> found;
+  for (auto& problem : read(options, sources)) found[problem.path] = problem.message;
+  EXPECT_EQ(found.size(), 8u);
+  EXPECT_THAT(found["data_dirr"], HasSubstr("did you mean data_dir?"));
+  EXPECT_THAT(found["color"], HasSubstr("must be true or false (flexi.toml)"));
+  EXPECT_THAT(found["http.limit"], HasSubstr("must be an integer"));
+  EXPECT_THAT(found["htp"], HasSubstr("is not a known setting"));
+  EXPECT_THAT(found["FLEXI_HTTP_TIMEOUT"], HasSubstr("must be a duration"));
+  EXPECT_THAT(found["FLEXI_HTTP_LISTN"], HasSubstr("did you mean FLEXI_HTTP_LISTEN?"));
+  EXPECT_THAT(found["--ratio"], HasSubstr("must be a number, not \"half\""));
+  EXPECT_THAT(found["--http-password"], HasSubstr("is not a known setting"));
+}
+
+TEST(Config, BrokenTomlSaysWhere) {
+  Everything options;
+  ConfigSources sources;
+  sources.toml = "data_dir = \n";
+  auto problems = read(options, sources);
+  ASSERT_EQ(problems.size(), 1u);
+  EXPECT_THAT(problems[0].message, HasSubstr("line 1"));
+}
+
+TEST(Config, PrintedSettingsReadBackAndHideSecrets) {
+  Everything options;
+  options.names = {"q\"uote", "b\\ack"};
+  options.http.timeout = std::chrono::hours(24);
+  const auto printed = print_config([&](OptionVisitor& v) { options.describe(v); });
+  EXPECT_THAT(printed, HasSubstr("timeout = \"1d\""));
+  EXPECT_THAT(printed, HasSubstr("password = \"***\""));
+  EXPECT_THAT(printed, testing::Not(HasSubstr("none")));
+  Everything again;
+  ConfigSources sources;
+  sources.toml = printed;
+  EXPECT_THAT(read(again, sources), testing::IsEmpty());
+  EXPECT_EQ(again.names, options.names);
+  EXPECT_EQ(again.http.timeout, options.http.timeout);
+}
+
+}  // namespace
+}  // namespace flexi::runtime

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/json.hpp"
+
+#include <gtest/gtest.h>
+
+namespace flexi::runtime {
+namespace {
+
+std::string json_of(std::string_view text) {
+  std::string out;
+  append_json_string(out, text);
+  return out;
+}
+
+TEST(JsonString, EscapesWhatJsonAsksFor) {
+  EXPECT_EQ(json_of("plain"), R"("plain")");
+  EXPECT_EQ(json_of("a\"b\\c\nd\re\tf"), R"("a\"b\\c\nd\re\tf")");
+  EXPECT_EQ(json_of(std::string_view("\0\x1f", 2)), R"("\u0000\u001f")");
+  EXPECT_EQ(json_of("é€😀"), "\"é€😀\"");
+}
+
+TEST(JsonString, InvalidUtf8BecomesTheReplacementCharacter) {
+  // lone continuation, overlong, surrogate, beyond U+10FFFF, cut short
+  for (std::string bad : {"\x80", "\xc0\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe2\x82"}) {
+    const auto json = json_of("a" + bad + "b");
+    EXPECT_TRUE(is_json(json)) << json;
+    EXPECT_NE(json.find("\xEF\xBF\xBD"), std::string::npos);
+  }
+}
+
+TEST(JsonWriter, PutsCommasWhereTheyBelong) {
+  JsonWriter json;
+  json.begin_object().field("a", 1).field("b", true).key("c").begin_array().value("x").begin_object().end_object().value(1.5).end_array().end_object();
+  EXPECT_EQ(json.take(), R"({"a":1,"b":true,"c":["x",{},1.5]})");
+}
+
+TEST(JsonObject, ReadsFieldsAndNamesTheWrongOnes) {
+  auto object = JsonObject::parse(R"({"s":"x","n":5,"t":"7","f":true,"g":"false","nothing":null,"a":[1]})").value();
+  EXPECT_EQ(object.string("s").value(), "x");
+  EXPECT_EQ(object.integer("n").value(), 5);
+  EXPECT_EQ(object.integer("t").value(), 7);
+  EXPECT_EQ(object.boolean("f").value(), true);
+  EXPECT_EQ(object.boolean("g").value(), false);
+  EXPECT_EQ(object.string("nothing").value(), std::nullopt);
+  EXPECT_EQ(object.string("missing").value(), std::nullopt);
+  EXPECT_EQ(object.string("a").error().message, "a must be a string");
+  EXPECT_EQ(object.integer("s").error().message, "s must be an integer");
+  EXPECT_EQ(object.required_string("missing").error().message, "missing is required");
+}
+
+TEST(JsonObject, RefusesWhatIsNotOneObject) {
+  for (std::string text : {"", "[]", "1", "{} {}", "{\"a\":}", "{\"a\":\"\xff\"}"}) EXPECT_FALSE(JsonObject::parse(text)) << text;
+}
+
+}  // namespace
+}  // namespace flexi::runtime

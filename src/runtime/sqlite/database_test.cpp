@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/sqlite/database.hpp"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "runtime/shards.hpp"
+
+namespace flexi::runtime::sqlite {
+namespace {
+
+namespace asio = boost::asio;
+using core::Result;
+
+class DatabaseTest : public testing::Test {
+ public:
+  DatabaseTest() {
+    std::string name = testing::TempDir() + "flexi-database-XXXXXX";
+    folder_ = ::mkdtemp(name.data());
+    reopen();
+    static constexpr Migration kSteps[] = {{1, "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT UNIQUE)"}};
+    EXPECT_TRUE(database_->migrate("test", kSteps));
+  }
+  ~DatabaseTest() override {
+    database_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+  void reopen(std::size_t queue_limit = 20000) {
+    database_.reset();
+    database_ = std::move(Database::open({.path = file(), .write_queue_limit = queue_limit}, LogSink::none(), metrics_)).value();
+  }
+  std::string file() const { return folder_ + "/test.db"; }
+
+  static Result<void> insert(Connection& c, std::string_view v) {
+    auto s = c.use("INSERT INTO t(v) VALUES(?1)");
+    return s.bind(1, v).run();
+  }
+  static Result<std::int64_t> count(Connection& c) {
+    auto s = c.use("SELECT count(*) FROM t");
+    FLEXI_TRY(auto row, s.step());
+    (void)row;
+    return s.integer(0);
+  }
+  asio::awaitable<Result<void>> write(std::string v, Atomicity atomicity = Atomicity::single_statement) {
+    co_return co_await database_->write(atomicity, [v](Connection& c) { return insert(c, v); }, {});
+  }
+  asio::awaitable<Result<std::int64_t>> rows() {
+    co_return co_await database_->read([](Connection& c) { return count(c); }, {});
+  }
+
+  std::string folder_;
+  Metrics metrics_;
+  Shards shards_{2};
+  std::unique_ptr<Database> database_;
+};
+
+TEST_F(DatabaseTest, ManyWritersShareTransactionsAndAllSurviveAReopen) {
+  std::vector<std::future<void>> writers;
+  auto writer = [](DatabaseTest* self, int base) -> asio::awaitable<void> {
+    for (int i = 0; i < 50; ++i) {
+      auto written = co_await self->write(std::to_string(base + i));
+      EXPECT_TRUE(written);
+    }
+  };
+  for (int w = 0; w < 20; ++w) writers.push_back(asio::co_spawn(shards_.executor(w % 2), writer(this, w * 1000), asio::use_future));
+  for (auto& w : writers) w.get();
+  const auto commits = metrics_.counter("flexi_database_commits_total", "Transactions of the embedded database that were committed").value();
+  EXPECT_LT(commits, 1000) << "every write had a transaction of its own";
+  reopen();
+  auto check = [](DatabaseTest* self) -> asio::awaitable<void> { EXPECT_EQ((co_await self->rows()).value(), 1000); };
+  shards_.run(check(this));
+}
+
+TEST_F(DatabaseTest, AFailedJobUndoesItselfAndNothingElse) {
+  auto test = [](DatabaseTest* self) -> asio::awaitable<void> {
+    EXPECT_TRUE(co_await self->write("a"));
+    auto duplicate = co_await self->write("a");
+    EXPECT_EQ(duplicate.error().kind, core::ErrorKind::conflict);
+    // Two statements, of which the second fails: the savepoint undoes the first too.
+    auto both = co_await self->database_->write(
+        Atomicity::many_statements,
+        [](Connection& c) -> Result<void> {
+          FLEXI_TRY(insert(c, "b"));
+          return insert(c, "a");
+        },
+        {});
+    EXPECT_EQ(both.error().kind, core::ErrorKind::conflict);
+    EXPECT_EQ((co_await self->rows()).value(), 1);
+  };
+  shards_.run(test(this));
+}
+
+TEST_F(DatabaseTest, AFullDiskRefusesTheBatchAndHeals) {
+  auto test = [](DatabaseTest* self) -> asio::awaitable<void> {
+    EXPECT_TRUE(co_await self->write("before"));
+    auto limit = [](const char* pragma) {
+      return [pragma](Connection& c) { return c.execute(pragma); };
+    };
+    EXPECT_TRUE(self->database_->write_now(limit("PRAGMA max_page_count=8")));
+    auto refused = co_await self->write(std::string(200000, 'x'));
+    EXPECT_EQ(refused.error().kind, core::ErrorKind::unavailable);
+    EXPECT_EQ((co_await self->rows()).value(), 1);
+    EXPECT_TRUE(self->database_->write_now(limit("PRAGMA max_page_count=1000000")));
+    EXPECT_TRUE(co_await self->write(std::string(200000, 'x')));
+    EXPECT_EQ((co_await self->rows()).value(), 2);
+  };
+  shards_.run(test(this));
+}
+
+TEST_F(DatabaseTest, AFullQueueIsOverloaded) {
+  reopen(0);
+  auto test = [](DatabaseTest* self) -> asio::awaitable<void> {
+    auto refused = co_await self->write("x");
+    EXPECT_EQ(refused.error().kind, core::ErrorKind::overloaded);
+    EXPECT_TRUE(refused.error().retry_after.has_value());
+  };
+  shards_.run(test(this));
+}
+
+TEST_F(DatabaseTest, MigrationsRunOnceAndANewerFileIsRefused) {
+  static constexpr Migration kTwo[] = {{1, "CREATE TABLE u(x)"}, {2, "ALTER TABLE u ADD COLUMN y"}};
+  EXPECT_TRUE(database_->migrate("two", std::span(kTwo, 1)));
+  EXPECT_TRUE(database_->migrate("two", kTwo));
+  EXPECT_TRUE(database_->migrate("two", kTwo));
+  auto older = database_->migrate("two", std::span(kTwo, 1));
+  EXPECT_EQ(older.error().kind, core::ErrorKind::conflict);
+  EXPECT_NE(older.error().message.find("format 2"), std::string::npos);
+}
+
+TEST_F(DatabaseTest, ABackupOfARunningDatabaseIsWhole) {
+  auto fill = [](DatabaseTest* self) -> asio::awaitable<void> { EXPECT_TRUE(co_await self->write("kept")); };
+  shards_.run(fill(this));
+  EXPECT_TRUE(database_->backup(folder_ + "/copy.db"));
+  EXPECT_FALSE(database_->backup(folder_ + "/copy.db")) << "a backup must not overwrite a file";
+  auto copy = std::move(Connection::open(folder_ + "/copy.db", Connection::Mode::read_only)).value();
+  EXPECT_EQ(count(*copy).value(), 1);
+}
+
+TEST_F(DatabaseTest, IdleWorkRunsUntilItHasNothingLeft) {
+  std::promise<void> done;
+  database_->set_idle_work([&done, left = 3](Connection& c) mutable {
+    EXPECT_TRUE(insert(c, "idle" + std::to_string(left)));
+    if (--left == 0) done.set_value();
+    return left > 0;
+  });
+  ASSERT_EQ(done.get_future().wait_for(std::chrono::seconds(10)), std::future_status::ready);
+  database_->set_idle_work(nullptr);
+  auto check = [](DatabaseTest* self) -> asio::awaitable<void> {
+    EXPECT_TRUE(co_await self->write("after"));
+    EXPECT_EQ((co_await self->rows()).value(), 4);
+  };
+  shards_.run(check(this));
+}
+
+}  // namespace
+}  // namespace flexi::runtime::sqlite
