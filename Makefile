@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+# One command each; `make` alone lists them.
+SHELL := /bin/bash
+PRESET ?= release
+BUILD := build/$(PRESET)
+ARGS ?=
+FUZZ_SECONDS ?= 60
+
+.DEFAULT_GOAL := help
+.PHONY: help deps deps-test build run test check fmt bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+deps: ## install the packages that building and running need (apt, as root or through sudo)
+	@tools/deps build
+
+deps-test: ## … and those that the tests need
+	@tools/deps build test
+
+$(BUILD)/build.ninja: | deps
+	@cmake --preset $(PRESET)
+
+build: deps $(BUILD)/build.ninja ## build the release
+	@ninja -C $(BUILD) flexiconnect
+
+run: build ## build and start everything in one process (ARGS="--http-listen 127.0.0.1:0" and the like)
+	@exec $(BUILD)/flexiconnect $(ARGS)
+
+test: deps-test $(BUILD)/build.ninja ## build everything and run every test; the last line counts them
+	@ninja -C $(BUILD)
+	@tools/run-tests $(BUILD)
+
+check: deps-test ## the tests under address, undefined-behaviour and thread sanitizer, then each fuzz target for FUZZ_SECONDS
+	@tools/check $(FUZZ_SECONDS)
+
+fmt: ## format the C++ sources
+	@git ls-files 'src/*.cpp' 'src/*.hpp' 'tests/*.cpp' 'bench/*.cpp' | xargs clang-format-16 -i
+
+bench: ## measure, beside nginx and bare SQLite, in one run
+	@tools/deps build bench
+	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
+	@ninja -C $(BUILD) flexiconnect sqlite_commit_bench
+	@/usr/bin/python3 bench/run.py --binary $(BUILD)/flexiconnect --sqlite-bench $(BUILD)/sqlite_commit_bench
+
+clean: ## remove what was built (not ./flexiconnect-data)
+	rm -rf build
