@@ -94,6 +94,14 @@ function showState(tone, text) {
   if (byId("log-state").textContent !== text) byId("log-state").textContent = text;
 }
 
+function parse(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
 const pause = (milliseconds, signal) =>
   new Promise((resolve) => {
     const timer = setTimeout(resolve, milliseconds);
@@ -113,11 +121,9 @@ async function keepFollowing(signal) {
           load({ merge: true });  // what came between the first page and now
         },
         received: (text) => {
-          try {
-            pending.push(JSON.parse(text));
-          } catch {
-            // Not an entry; the next poll or restart shows what it was.
-          }
+          const entry = parse(text);
+          if (entry?.id) pending.push(entry);
+          else if (entry?.dropped) load();  // they came faster than we read: start anew
         },
       });
     } catch {
