@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/transport.hpp"
+#include "runtime/log_sink.hpp"
+#include "runtime/metrics.hpp"
+#include "runtime/readiness.hpp"
+#include "runtime/shards.hpp"
+#include "transports/http/options.hpp"
+
+namespace flexi::transports::http {
+
+/// A file served from memory, with ETag and If-None-Match.
+struct StaticResource {
+  std::string path;          ///< exactly this path, e.g. "/", "/app.js"
+  std::string content_type;
+  std::string body;
+  std::vector<std::pair<std::string, std::string>> headers{};  ///< e.g. {"Content-Security-Policy", "default-src 'self'"}
+  std::string etag{};        ///< with its quotes; empty: made of the body
+  std::string gzip_body{};   ///< sent instead where the client accepts gzip; empty: there is none
+};
+
+/// What belongs to the process, not to one server.
+/// Lifetime: all outlive every server, client and transport made with them
+struct Process {
+  runtime::Metrics& metrics;
+  runtime::Readiness& readiness;
+  runtime::LogSink& log;
+  runtime::Shards& shards;
+  std::string admin_token{};  ///< empty: administration from loopback only
+};
+
+/// What one server serves. Administration goes to the broker where there is one, else to the services.
+struct Ingress {
+  Process process;
+  core::Handler* broker = nullptr;    ///< `POST /`, `/handle`, `/log-gRPC`; null: these are 404
+  core::Handler* services = nullptr;  ///< `/authenticate`, `/log`, `/send`, `/actions/…`; null: these are 404
+  std::vector<StaticResource> resources{};
+};
+
+/// Listens on every shard. The handlers outlive the server's stop().
+/// @return unavailable with the address and the system's reason; invalid_argument where `options.listen` is no address
+core::Result<std::unique_ptr<core::Server>> serve(HttpServerOptions options, Ingress ingress);
+
+/// A client of one peer, "http://host:port". The caller's deadline is kept whether or not the caller cancels.
+/// @return invalid_argument where the endpoint can't be understood
+core::Result<std::unique_ptr<core::Client>> connect(HttpClientOptions options, Process process, std::string endpoint);
+
+/// Both ends as core::Transport: serve() serves a handler on the service surface.
+std::unique_ptr<core::Transport> make_transport(HttpServerOptions server, HttpClientOptions client, Process process);
+
+}  // namespace flexi::transports::http

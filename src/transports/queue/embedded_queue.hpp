@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "core/dead_letters.hpp"
+#include "core/transport.hpp"
+#include "runtime/shards.hpp"
+#include "runtime/sqlite/database.hpp"
+#include "transports/queue/ledger.hpp"
+#include "transports/queue/queue_options.hpp"
+
+namespace flexi::transports::queue {
+
+/// A durable queue in an embedded database, standing where RabbitMQ stands in a cluster: publisher, consumer, retries,
+/// dead letters and the ledger. At least once, in order of acceptance except for retries.
+///
+/// accepted → in flight → stored | dead-lettered (→ replayed | discarded) | expired | discarded
+///
+/// Lifetime/threads: any thread; the database and the shards outlive it; stop() before it is destroyed, and the servers
+/// of serve() before that
+class EmbeddedQueue final : public core::Transport, public core::DeadLetters {
+ public:
+  struct Environment {
+    runtime::sqlite::Database& database;
+    runtime::Shards& shards;
+    runtime::LogSink& log;
+    runtime::Metrics& metrics;
+    std::function<core::Timestamp()> now = [] { return std::chrono::system_clock::now(); };  ///< tests turn it
+  };
+  /// Makes or upgrades the tables. Blocks; for the start-up.
+  static core::Result<std::unique_ptr<EmbeddedQueue>> open(Environment environment, QueueOptions options);
+  ~EmbeddedQueue() override;
+
+  core::Via via() const override { return core::Via::amqp; }
+  /// Starts the one consumer: dispatches to `handler` with ack = stored.
+  /// @return conflict where a consumer runs already
+  core::Result<std::unique_ptr<core::Server>> serve(core::Handler& handler) override;
+  /// A publisher. `endpoint` is not looked at: the queue is in this process.
+  core::Result<std::unique_ptr<core::Client>> connect(std::string endpoint) override;
+
+  /// `accepted` (the default): @return {message: "queued"} once committed; duplicate for the same id and payload;
+  /// conflict for another payload; overloaded when full; unavailable where the disk refuses.
+  /// `stored`: the handler's own Reply or Error. It is tried once: the caller decides about another try, and a failure
+  /// that the caller was told is over (discarded), as is one whose deadline has passed (expired).
+  core::awaitable<core::Result<core::Reply>> publish(core::Request request, core::CallContext context);
+
+  core::awaitable<core::Result<core::DeadLetterPage>> list(unsigned limit, std::string cursor, core::CallContext context) override;
+  core::awaitable<core::Result<core::DeadLetter>> get(core::MessageId id, core::CallContext context) override;
+  core::awaitable<core::Result<void>> replay(core::MessageId id, core::CallContext context) override;
+  core::awaitable<core::Result<void>> discard(core::MessageId id, core::CallContext context) override;
+  core::awaitable<core::Result<Ledger>> ledger(core::CallContext context);
+
+  /// For Database::set_idle_work: forgets some old ids. @return whether more may be left
+  bool purge_some(runtime::sqlite::Connection& connection);
+  /// Looks for work now. For clocks that were turned.
+  void wake();
+  /// After the consumer's stop(). What was published is committed, then nothing runs.
+  core::awaitable<void> stop();
+
+ private:
+  struct Impl;
+  explicit EmbeddedQueue(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace flexi::transports::queue

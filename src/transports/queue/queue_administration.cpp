@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+// Dead letters, the ledger and retention: what operators see of QueueTable.
+#include <charconv>
+
+#include "core/timestamp.hpp"
+#include "transports/queue/queue_table.hpp"
+
+namespace flexi::transports::queue {
+
+using core::Result;
+using runtime::sqlite::Connection;
+using runtime::sqlite::Statement;
+
+namespace {
+
+core::Error no_such_letter() { return core::not_found("no dead letter with this id"); }
+
+Result<core::DeadLetter> read_letter(const Statement& row) {
+  core::DeadLetter letter;
+  FLEXI_TRY(letter.id, core::MessageId::parse(row.text_view(1)));
+  letter.action = row.text(2), letter.payload = row.text(3), letter.reason = row.text(4);
+  letter.attempts = static_cast<unsigned>(row.integer(5));
+  letter.accepted_at = core::from_unix_micros(row.integer(6)), letter.dead_at = core::from_unix_micros(row.integer(7));
+  return letter;
+}
+
+/// "<dead_at>.<seq>" of the page's last letter.
+Result<std::pair<std::int64_t, std::int64_t>> parse_cursor(std::string_view text) {
+  std::int64_t dead_at = 0, seq = 0;
+  auto first = std::from_chars(text.data(), text.data() + text.size(), dead_at);
+  if (first.ec == std::errc() && first.ptr != text.data() + text.size() && *first.ptr == '.') {
+    auto second = std::from_chars(first.ptr + 1, text.data() + text.size(), seq);
+    if (second.ec == std::errc() && second.ptr == text.data() + text.size()) return std::pair(dead_at, seq);
+  }
+  return core::invalid_argument("cursor must be the `next` of an earlier page");
+}
+
+}  // namespace
+
+Result<core::DeadLetterPage> QueueTable::list_dead(Connection& c, unsigned limit, std::string_view cursor) {
+  std::pair before(std::numeric_limits<std::int64_t>::max(), std::numeric_limits<std::int64_t>::max());
+  if (!cursor.empty()) {
+    FLEXI_TRY(before, parse_cursor(cursor));
+  }
+  core::DeadLetterPage page;
+  auto rows = c.use("SELECT seq, id, action, payload, reason, attempts, accepted_at, dead_at FROM queue_dead "
+                    "WHERE (dead_at, seq) < (?1, ?2) ORDER BY dead_at DESC, seq DESC LIMIT ?3");
+  rows.bind(1, before.first).bind(2, before.second).bind(3, std::int64_t{limit} + 1);
+  std::string last;
+  for (;;) {
+    FLEXI_TRY(auto found, rows.step());
+    if (!found) break;
+    if (page.letters.size() == limit) {
+      page.next = last;
+      break;
+    }
+    FLEXI_TRY(auto letter, read_letter(rows));
+    page.letters.push_back(std::move(letter));
+    last = std::to_string(rows.integer(7)) + "." + std::to_string(rows.integer(0));
+  }
+  return page;
+}
+
+Result<core::DeadLetter> QueueTable::get_dead(Connection& c, std::string_view id) {
+  auto row = c.use("SELECT seq, id, action, payload, reason, attempts, accepted_at, dead_at FROM queue_dead WHERE id = ?1 ORDER BY dead_at DESC");
+  row.bind(1, id);
+  FLEXI_TRY(auto found, row.step());
+  if (!found) return no_such_letter();
+  return read_letter(row);
+}
+
+Result<std::int64_t> QueueTable::replay(Connection& c, std::string_view id, std::int64_t now) {
+  std::int64_t moved = 0;
+  {
+    auto letters = c.use("SELECT action FROM queue_dead WHERE id = ?1");
+    letters.bind(1, id);
+    for (;;) {
+      FLEXI_TRY(auto found, letters.step());
+      if (!found) break;
+      auto& account = line(letters.text_view(0));
+      account.dead_lettered -= 1, account.in_flight += 1;
+      ++moved;
+    }
+  }
+  if (moved == 0) return no_such_letter();
+  {
+    // What was accepted does not expire, and a replay is an operator's word: no deadline.
+    auto rows = c.use("INSERT INTO queue_messages SELECT seq, id, action, payload, accepted_at, 0, ?2, 0, 0, traceparent, caller, id_from_caller "
+                      "FROM queue_dead WHERE id = ?1");
+    rows.bind(1, id).bind(2, now);
+    FLEXI_TRY(rows.run());
+  }
+  auto rows = c.use("DELETE FROM queue_dead WHERE id = ?1");
+  rows.bind(1, id);
+  FLEXI_TRY(rows.run());
+  return moved;
+}
+
+Result<std::pair<std::int64_t, std::int64_t>> QueueTable::discard(Connection& c, std::string_view id) {
+  std::pair<std::int64_t, std::int64_t> removed{0, 0};
+  {
+    auto letters = c.use("SELECT action, length(CAST(payload AS BLOB)) FROM queue_dead WHERE id = ?1");
+    letters.bind(1, id);
+    for (;;) {
+      FLEXI_TRY(auto found, letters.step());
+      if (!found) break;
+      auto& account = line(letters.text_view(0));
+      account.dead_lettered -= 1, account.discarded += 1, account.bytes -= letters.integer(1);
+      removed.first += letters.integer(1), removed.second += 1;
+    }
+  }
+  if (removed.second == 0) return no_such_letter();
+  auto rows = c.use("DELETE FROM queue_dead WHERE id = ?1");
+  rows.bind(1, id);
+  FLEXI_TRY(rows.run());
+  return removed;
+}
+
+bool QueueTable::purge_some(Connection& c, std::int64_t now) {
+  constexpr std::int64_t kStep = 500;
+  const auto too_old = now - options_.keep_ids.count() * 1000, too_far = next_seq_ - options_.max_kept_ids;
+  std::int64_t seen = 0, last = purge_cursor_;
+  bool last_was_old = false;
+  {
+    auto rows = c.use("SELECT seq, kept_since FROM queue_ids WHERE seq > ?1 ORDER BY seq LIMIT ?2");
+    rows.bind(1, purge_cursor_).bind(2, kStep);
+    while (auto found = rows.step()) {
+      if (!found.value()) break;
+      ++seen;
+      last = rows.integer(0);
+      last_was_old = rows.integer(1) <= too_old || last < too_far;
+    }
+  }
+  auto old = c.use("DELETE FROM queue_ids WHERE seq > ?1 AND seq <= ?2 AND (kept_since <= ?3 OR seq < ?4) "
+                   "AND NOT EXISTS(SELECT 1 FROM queue_messages m WHERE m.seq = queue_ids.seq) "
+                   "AND NOT EXISTS(SELECT 1 FROM queue_dead d WHERE d.seq = queue_ids.seq)");
+  old.bind(1, purge_cursor_).bind(2, last).bind(3, too_old).bind(4, too_far);
+  // Ids are nearly in order of age: where one is young, those behind it are, and the next pass begins at the front.
+  const bool more = old.run() && seen == kStep && last_was_old;
+  purge_cursor_ = more ? last : 0;
+  return more;
+}
+
+Result<Ledger> QueueTable::ledger(Connection& c) {
+  Ledger ledger;
+  auto rows = c.use("SELECT action, accepted, stored, dead_lettered, discarded, expired, in_flight, duplicates, redelivered, bytes "
+                    "FROM queue_ledger ORDER BY action");
+  for (;;) {
+    FLEXI_TRY(auto found, rows.step());
+    if (!found) break;
+    LedgerLine l;
+    l.action = rows.text(0), l.accepted = rows.integer(1), l.stored = rows.integer(2), l.dead_lettered = rows.integer(3);
+    l.discarded = rows.integer(4), l.expired = rows.integer(5), l.in_flight = rows.integer(6), l.duplicates = rows.integer(7);
+    l.redelivered = rows.integer(8), l.bytes = rows.integer(9);
+    ledger.lines.push_back(std::move(l));
+  }
+  return ledger;
+}
+
+Result<std::int64_t> QueueTable::oldest(Connection& c) {
+  auto row = c.use("SELECT accepted_at FROM queue_messages ORDER BY seq LIMIT 1");
+  FLEXI_TRY(auto found, row.step());
+  return found ? row.integer(0) : 0;
+}
+
+}  // namespace flexi::transports::queue
