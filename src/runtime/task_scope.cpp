@@ -22,8 +22,9 @@ TaskScope::~TaskScope() {
   std::abort();
 }
 
-void TaskScope::spawn(asio::awaitable<void> task) {
-  auto it = tasks_.emplace(tasks_.end());
+void TaskScope::spawn(asio::awaitable<void> task) { start(tasks_.emplace(tasks_.end()), std::move(task)); }
+
+void TaskScope::start(std::list<asio::cancellation_signal>::iterator it, asio::awaitable<void> task) {
   auto done = [this, it](std::exception_ptr failure) {
     if (failure) {
       try {

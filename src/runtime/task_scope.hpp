@@ -5,6 +5,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <iterator>
 #include <list>
 #include <string>
 
@@ -23,6 +24,12 @@ class TaskScope {
   TaskScope& operator=(const TaskScope&) = delete;
 
   void spawn(boost::asio::awaitable<void> task);
+  /// As spawn(), for a task that is also cancelled alone: `make(signal)` gives the task, `signal` lives as long as it.
+  template <class Make>
+  void spawn_cancellable(Make make) {
+    auto& signal = tasks_.emplace_back();
+    start(std::prev(tasks_.end()), make(signal));
+  }
   /// Asks every running task to end (terminal cancellation).
   void cancel();
   /// Returns when no task is left.
@@ -31,6 +38,7 @@ class TaskScope {
   const boost::asio::any_io_executor& executor() const { return executor_; }
 
  private:
+  void start(std::list<boost::asio::cancellation_signal>::iterator it, boost::asio::awaitable<void> task);
   boost::asio::any_io_executor executor_;
   std::string name_;
   LogSink& log_;
