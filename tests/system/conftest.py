@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures that start the built binary as a user does. FLEXI_BINARY names it; see README.md."""
+
+import os
+import pathlib
+import queue
+import signal
+import subprocess
+import threading
+import time
+import uuid
+
+import httpx
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BINARY = pathlib.Path(os.environ.get("FLEXI_BINARY", ROOT / "build/release/flexiconnect")).resolve()
+READY = "FlexiConnect is ready at "
+START_SECONDS = 20
+STOP_SECONDS = 10
+EXAMPLE_USER = {"email": "admin@example.com", "password": "verysecret"}
+
+
+def eventually(condition, what, seconds=20, interval=0.02):
+    """The first true value of `condition()`; fails with its last value when `seconds` have passed."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}; last: {value!r}"
+        time.sleep(interval)
+
+
+def clean_environment(settings):
+    """Nothing of the developer's own settings reaches the binary: an unknown FLEXI_ variable is an error to it."""
+    keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", "ASAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS") if name in os.environ}
+    return keep | {name: str(value) for name, value in settings.items()}
+
+
+class Instance:
+    """One running flexiconnect on a free port with its own data folder."""
+
+    def __init__(self, folder, data_dir=None, settings=None, preexec_fn=None):
+        self.folder = folder
+        self.data_dir = data_dir or folder / "data"
+        self.settings = {"FLEXI_HTTP_LISTEN": "127.0.0.1:0", "FLEXI_DATA_DIR": self.data_dir} | (settings or {})
+        self.preexec_fn = preexec_fn
+        self.process = None
+        self.url = None
+        self.log_files = []
+
+    def start(self):
+        log = self.folder / f"log-{len(self.log_files)}.jsonl"
+        self.log_files.append(log)
+        with log.open("wb") as stderr:
+            self.process = subprocess.Popen([str(BINARY)], stdout=subprocess.PIPE, stderr=stderr, stdin=subprocess.DEVNULL, cwd=self.folder,
+                                            env=clean_environment(self.settings), preexec_fn=self.preexec_fn)
+        lines = queue.Queue()
+
+        def read(stdout=self.process.stdout):
+            for line in stdout:
+                lines.put(line.decode())
+            lines.put(None)
+
+        threading.Thread(target=read, daemon=True).start()
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                line = lines.get(timeout=max(0, deadline - time.monotonic()))
+            except queue.Empty:
+                pytest.fail(f"no ready line within {START_SECONDS} s\n{self.log()}")
+            if line is None:
+                pytest.fail(f"it ended before it was ready, exit code {self.process.wait()}\n{self.log()}")
+            if READY in line:
+                self.url = line.split(READY, 1)[1].split()[0].rstrip("/")
+                return self
+
+    @property
+    def port(self):
+        return int(self.url.rsplit(":", 1)[1])
+
+    def client(self, **options):
+        return httpx.Client(base_url=self.url, timeout=30, trust_env=False, **options)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self):
+        """SIGTERM; fails unless it ends with 0 in time."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            pytest.fail(f"it did not stop within {STOP_SECONDS} s after SIGTERM\n{self.log()}")
+        assert code == 0, f"exit code {code} after SIGTERM\n{self.log()}"
+
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def log(self):
+        return "\n".join(f"--- {file}\n{file.read_text(errors='replace')[-8000:]}" for file in self.log_files)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failed test shows what the binary logged."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.when == "call" and report.failed:
+        for instance in getattr(item, "flexi_instances", []):
+            report.sections.append((f"log of {instance.url}", instance.log()))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def binary_is_there():
+    if not BINARY.exists():
+        pytest.exit(f"{BINARY} is not there: build it (make build), or name it in FLEXI_BINARY", returncode=2)
+
+
+@pytest.fixture
+def make_instance(tmp_path, request):
+    """Makes instances; those that still run at the end must stop cleanly."""
+    made = []
+    request.node.flexi_instances = made
+
+    def make(**options):
+        folder = options.pop("folder", tmp_path / f"instance-{len(made)}")
+        folder.mkdir(parents=True, exist_ok=True)
+        instance = Instance(folder, **options)
+        made.append(instance)
+        return instance
+
+    yield make
+    problems = []
+    for instance in made:
+        if instance.running():
+            try:
+                instance.terminate()
+            except BaseException as problem:  # stop the others too
+                problems.append(problem)
+    if problems:
+        raise problems[0]
+
+
+@pytest.fixture
+def own(make_instance):
+    """An instance of this test's own."""
+    return make_instance().start()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """One instance for the tests of a module that leave it as they found it, apart from new entries."""
+    folder = tmp_path_factory.mktemp("shared")
+    instance = Instance(folder).start()
+    yield instance
+    assert instance.running(), f"it died, exit code {instance.process.poll()}\n{instance.log()}"
+    instance.terminate()
+
+
+@pytest.fixture
+def http(shared):
+    with shared.client() as client:
+        yield client
+
+
+@pytest.fixture
+def unique():
+    """A word that no other test uses."""
+    return "u" + uuid.uuid4().hex
+
+
+def run_cli(*arguments, stdin="", settings=None, timeout=60, cwd=None):
+    """The binary as a command; stdout and stderr are text."""
+    return subprocess.run([str(BINARY), *map(str, arguments)], input=stdin, capture_output=True, text=True, timeout=timeout, cwd=cwd,
+                          env=clean_environment(settings or {}))
+
+
+def envelope(response, status, error=None):
+    """The contract's envelope, checked; `data` and `next` are there only where they hold something."""
+    assert response.status_code == status, f"{response.status_code} {response.text}"
+    assert response.headers["content-type"].split(";")[0] == "application/json"
+    body = response.json()
+    assert set(body) <= {"error", "message", "data", "next"}, body
+    assert body["error"] is (status >= 400 if error is None else error), body
+    assert isinstance(body["message"], str) and body["message"], body
+    if status >= 400:
+        assert "data" not in body, body
+        assert response.headers.get("x-flexi-error"), response.headers
+    return body
+
+
+def all_logs(client, **query):
+    """Every log entry, page by page."""
+    entries, cursor = [], None
+    while True:
+        parameters = query | {"limit": 500} | ({"cursor": cursor} if cursor else {})
+        body = envelope(client.get("/logs", params=parameters), 200)
+        entries += body["data"]
+        cursor = body.get("next")
+        if not cursor:
+            return entries
+
+
+def post_log(client, name, data, headers=None, **fields):
+    return client.post("/handle", json={"action": "log", **fields, "log": {"name": name, "data": data}}, headers=headers)
