@@ -10,11 +10,14 @@
 
 namespace flexi::transports::queue {
 
+class Consumer;
+
 /// A log-in on its way: in memory only, never on disk, never in a log.
 struct TransientCall {
   core::Request request;
   core::CallContext context;
   std::shared_ptr<runtime::Completion<core::Reply>> completion;
+  std::shared_ptr<Consumer> owner;  ///< lives as long as the call
 };
 
 /// The pause before attempt `failures + 1`.
@@ -25,7 +28,7 @@ class Worker;
 
 /// Fetches in batches, hands the messages to a worker on each shard, and settles what comes back.
 /// Lifetime/threads: on shard 0 except where told otherwise; stop() before it is destroyed
-class Consumer {
+class Consumer : public std::enable_shared_from_this<Consumer> {
  public:
   Consumer(QueueState& state, core::Handler& handler);
   ~Consumer();
@@ -41,6 +44,7 @@ class Consumer {
   /// Any thread: what became of a message.
   void finished(Message message, core::Result<core::Reply> result);
   void released(Message message);
+  void transient_done();
   bool stopping() const { return stopping_.load(); }
 
  private:
@@ -56,7 +60,6 @@ class Consumer {
   boost::asio::awaitable<void> drained(std::chrono::steady_clock::time_point until);
 
   QueueState& state_;
-  core::Handler& handler_;
   std::vector<std::unique_ptr<Worker>> workers_;
   runtime::TaskScope scope_;
   boost::asio::steady_timer timer_;    ///< the next retry

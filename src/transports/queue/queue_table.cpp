@@ -240,7 +240,7 @@ Result<bool> QueueTable::bury(Connection& c, const Message& m, std::int64_t atte
   return true;
 }
 
-Result<bool> QueueTable::settle(Connection& c, const Message& m, const Settlement& how, std::int64_t now) {
+Result<bool> QueueTable::settle(Connection& c, const Message& m, Settlement& how, std::int64_t now) {
   using Kind = Settlement::Kind;
   auto kind = how.kind;
   if (kind == Kind::refused) {
@@ -248,6 +248,7 @@ Result<bool> QueueTable::settle(Connection& c, const Message& m, const Settlemen
     row.bind(1, m.seq);
     FLEXI_TRY(auto accepted, row.step());
     if (accepted) kind = how.if_accepted;
+    how.became = kind;
   }
   switch (kind) {
     case Kind::released: return true;

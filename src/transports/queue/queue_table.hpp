@@ -54,6 +54,7 @@ struct Settlement {
   Kind if_accepted = Kind::retry;  ///< refused, but meanwhile another caller was answered `accepted` for it: this instead
   std::int64_t due_at = 0;         ///< retry
   std::string reason{};            ///< dead
+  std::optional<Kind> became{};    ///< set by settle(): `if_accepted`, where that held
 };
 
 /// The queue's tables and every statement on them. Sequence numbers and the ledger's changes since the last flush()
@@ -74,7 +75,7 @@ class QueueTable {
   core::Result<Inserted> insert(runtime::sqlite::Connection& c, Message& message, std::int64_t digest);
   core::Result<Fetched> fetch(runtime::sqlite::Connection& c, const FetchRequest& request);
   /// @return false where the message was gone already
-  core::Result<bool> settle(runtime::sqlite::Connection& c, const Message& message, const Settlement& how, std::int64_t now);
+  core::Result<bool> settle(runtime::sqlite::Connection& c, const Message& message, Settlement& how, std::int64_t now);
 
   /// Messages that were being handled when the process died count one more delivery and wait to be fetched again.
   core::Result<void> recover(runtime::sqlite::Connection& c, std::int64_t now);

@@ -13,6 +13,13 @@ namespace asio = boost::asio;
 using core::Reply;
 using core::Result;
 
+namespace {
+/// co_spawn copies what a coroutine returns, which a Reply can't be.
+asio::awaitable<void> call_into(core::Handler* handler, core::Request request, core::CallContext context, Result<Reply>* result) {
+  *result = co_await handler->handle(std::move(request), std::move(context));
+}
+}  // namespace
+
 Worker::Worker(QueueState& state, Consumer& consumer, core::Handler& handler, unsigned shard, std::int64_t slots)
     : state_(state), consumer_(consumer), handler_(handler), executor_(state.shards.executor(shard)), scope_(executor_, "queue consumer", state.log) {
   for (std::int64_t i = 0; i < slots; ++i) slots_.push_back(std::make_shared<Slot>(executor_));
@@ -33,6 +40,7 @@ void Worker::add(std::vector<Message> messages) {
 void Worker::add(TransientCall call) {
   asio::post(executor_, [this, call = std::move(call)]() mutable {
     calls_.push_back(std::move(call));
+    if (ending_) return drop_queued();
     wake(1);
   });
 }
@@ -46,7 +54,10 @@ void Worker::wake(std::size_t count) {
 
 void Worker::drop_queued() {
   for (auto& m : std::exchange(messages_, {})) consumer_.released(std::move(m));
-  for (auto& call : std::exchange(calls_, {})) call.completion->complete(core::Result<Reply>(core::unavailable("the service is stopping")));
+  for (auto& call : std::exchange(calls_, {})) {
+    call.completion->complete(core::Result<Reply>(core::unavailable("the service is stopping")));
+    consumer_.transient_done();
+  }
 }
 
 void Worker::cancel_running() {
@@ -116,10 +127,12 @@ asio::awaitable<void> Worker::handle(std::shared_ptr<Slot> slot, Message message
 asio::awaitable<void> Worker::handle(std::shared_ptr<Slot> slot, TransientCall call) {
   if (call.context.expired()) {
     call.completion->complete(core::Result<Reply>(runtime::cancelled_error(core::Sent::no)));
+    consumer_.transient_done();
     co_return;
   }
   auto result = co_await attempt(slot, std::move(call.request), call.context.limited_to(state_.options.attempt_timeout));
   call.completion->complete(std::move(result));
+  consumer_.transient_done();
 }
 
 asio::awaitable<Result<Reply>> Worker::attempt(std::shared_ptr<Slot> slot, core::Request request, core::CallContext context) {
@@ -134,8 +147,8 @@ asio::awaitable<Result<Reply>> Worker::attempt(std::shared_ptr<Slot> slot, core:
   });
   Result<Reply> result = core::internal("internal error");
   try {
-    auto work = handler_.handle(std::move(request), std::move(context));
-    result = co_await asio::co_spawn(executor_, std::move(work), asio::bind_cancellation_slot(slot->cancel.slot(), asio::use_awaitable));
+    auto work = call_into(&handler_, std::move(request), std::move(context), &result);
+    co_await asio::co_spawn(executor_, std::move(work), asio::bind_cancellation_slot(slot->cancel.slot(), asio::use_awaitable));
   } catch (const boost::system::system_error& e) {
     if (e.code() == asio::error::operation_aborted)
       result = core::cancelled("the attempt was cancelled");

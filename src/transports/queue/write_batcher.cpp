@@ -70,7 +70,9 @@ asio::awaitable<void> WriteBatcher::run(Lane& lane) {
     auto job = [this, ops](Connection& c) -> Result<void> {
       *ops = take();  // now, not when the job was submitted: all that came while the last commit ran
       table_.begin();
-      for (auto& op : *ops) FLEXI_TRY(op->run(c, table_));
+      for (auto& op : *ops) {
+        FLEXI_TRY(op->run(c, table_));
+      }
       return table_.flush(c);
     };
     auto written = co_await database_.write(runtime::sqlite::Atomicity::many_statements, job, {});

@@ -42,8 +42,10 @@ class WriteBatcher {
   boost::asio::awaitable<void> stop();
 
   /// As an operation of its own: `job` runs in order with the others.
+  /// @param committed called with the result once it is durable, even where the caller has left meanwhile
   template <class T>
-  boost::asio::awaitable<core::Result<T>> call(std::function<core::Result<T>(runtime::sqlite::Connection&, QueueTable&)> job, bool brings_work);
+  boost::asio::awaitable<core::Result<T>> call(std::function<core::Result<T>(runtime::sqlite::Connection&, QueueTable&)> job, bool brings_work,
+                                               std::function<void(const T&)> committed = {});
 
  private:
   using Ops = std::vector<std::unique_ptr<WriteOp>>;
@@ -73,7 +75,8 @@ template <class T>
 class CallOp final : public WriteOp {
  public:
   using Job = std::function<core::Result<T>(runtime::sqlite::Connection&, QueueTable&)>;
-  CallOp(Job job, std::shared_ptr<runtime::Completion<T>> completion, bool work) : job_(std::move(job)), completion_(std::move(completion)), work_(work) {}
+  CallOp(Job job, std::shared_ptr<runtime::Completion<T>> completion, bool work, std::function<void(const T&)> committed)
+      : job_(std::move(job)), completion_(std::move(completion)), work_(work), committed_(std::move(committed)) {}
   core::Result<void> run(runtime::sqlite::Connection& c, QueueTable& table) override {
     result_.emplace(job_(c, table));
     // Only a failing disk undoes the batch; not_found is an answer.
@@ -82,6 +85,7 @@ class CallOp final : public WriteOp {
   }
   boost::asio::any_io_executor executor() const override { return completion_->executor(); }
   void answer(const core::Error* failure) override {
+    if (!failure && *result_ && committed_) committed_(result_->value());
     completion_->resolve(failure ? core::Result<T>(*failure) : std::move(*result_));
   }
   bool brings_work() const override { return work_; }
@@ -90,14 +94,16 @@ class CallOp final : public WriteOp {
   Job job_;
   std::shared_ptr<runtime::Completion<T>> completion_;
   bool work_;
+  std::function<void(const T&)> committed_;
   std::optional<core::Result<T>> result_;
 };
 }  // namespace detail
 
 template <class T>
-boost::asio::awaitable<core::Result<T>> WriteBatcher::call(std::function<core::Result<T>(runtime::sqlite::Connection&, QueueTable&)> job, bool brings_work) {
-  auto start = [this, job = std::move(job), brings_work](std::shared_ptr<runtime::Completion<T>> completion) {
-    submit(std::make_unique<detail::CallOp<T>>(job, std::move(completion), brings_work));
+boost::asio::awaitable<core::Result<T>> WriteBatcher::call(std::function<core::Result<T>(runtime::sqlite::Connection&, QueueTable&)> job, bool brings_work,
+                                                          std::function<void(const T&)> committed) {
+  auto start = [this, job = std::move(job), brings_work, committed = std::move(committed)](std::shared_ptr<runtime::Completion<T>> completion) {
+    submit(std::make_unique<detail::CallOp<T>>(job, std::move(completion), brings_work, committed));
   };
   co_return co_await runtime::wait_for_completion<T>(std::move(start), runtime::cancelled_error(core::Sent::maybe));
 }
