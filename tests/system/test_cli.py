@@ -4,6 +4,7 @@
 import json
 import re
 import subprocess
+import threading
 
 import pytest
 from conftest import BINARY, all_logs, clean_environment, envelope, eventually, post_log, run_cli
@@ -64,7 +65,7 @@ def test_a_password_is_never_an_argument(shared):
 
 def test_refused_and_unreachable(shared):
     assert run_cli("send", "log", "name=x", "data=y", "--via", "pigeon", "--url", shared.url).returncode in (1, 2)
-    for arguments in (["send", "log", "name=x", "data=y"], ["dlq", "list"], ["tail"], ["healthcheck"]):
+    for arguments in (["send", "log", "name=x", "data=y"], ["dlq", "list"], ["tail", "--no-follow"], ["tail"], ["healthcheck"]):
         result = run_cli(*arguments, "--url", NOWHERE)
         assert result.returncode == 3 and result.stderr, arguments
 
@@ -74,11 +75,10 @@ def test_healthcheck(shared):
 
 
 def test_tail_follows(shared, http, unique):
-    process = subprocess.Popen([str(BINARY), "tail", "--follow", "--name", unique, "--json", "--url", shared.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    process = subprocess.Popen([str(BINARY), "tail", "--lines", "0", "--name", unique, "--json", "--url", shared.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                env=clean_environment({}))
     try:
         # It says nothing when it has begun to listen, so entries are sent until one shows.
-        import threading
         got = []
         reader = threading.Thread(target=lambda: got.append(process.stdout.readline()), daemon=True)
         reader.start()
@@ -87,6 +87,19 @@ def test_tail_follows(shared, http, unique):
     finally:
         process.terminate()
         process.wait(10)
+
+
+def test_tail_shows_what_is_there(shared, http, unique):
+    for number in range(3):
+        envelope(post_log(http, unique, f"line {number}", via="inproc"), 202)
+    text = ok(run_cli("tail", "--no-follow", "--name", unique, "--lines", "2", "--url", shared.url))
+    assert [line.rsplit("  ", 1)[1] for line in text.splitlines()] == ["line 1", "line 2"], "oldest first, as tail(1) does"
+
+
+def test_a_terminal_is_not_driven_by_data(shared, http, unique):
+    envelope(post_log(http, unique, "red\x1b[31m alert\x07", via="inproc"), 202)
+    text = ok(run_cli("tail", "--no-follow", "--name", unique, "--url", shared.url))
+    assert "\x1b" not in text and "\x07" not in text
 
 
 # --- users
