@@ -1,1 +1,130 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "services/logger/logger_service.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/timestamp.hpp"
+#include "runtime/json.hpp"
+#include "stores/sqlite/store_fixture.hpp"
+
+namespace flexi::services::logger {
+namespace {
+
+using testing::HasSubstr;
+using testing::StartsWith;
+
+struct Logger : testing::Test, stores::sqlite::StoreFixture {
+  std::unique_ptr<LoggerService> service;
+  void SetUp() override {
+    open();
+    service = std::make_unique<LoggerService>(logs(), LoggerOptions{});
+  }
+  core::Result<core::Reply> call(std::string action, core::Payload payload, core::MessageId id = core::MessageId::generate(), core::Timestamp accepted = {}) {
+    core::Request request;
+    request.id = std::move(id);
+    request.action = std::move(action);
+    request.payload = std::move(payload);
+    request.accepted_at = accepted;
+    return wait(service->handle(std::move(request), {}));
+  }
+  std::string complaint(std::string action, core::Payload payload) {
+    auto reply = call(std::move(action), std::move(payload));
+    if (reply) return "accepted";
+    return reply.error().kind == core::ErrorKind::invalid_argument ? reply.error().message : std::string(core::to_string(reply.error().kind));
+  }
+};
+
+TEST_F(Logger, StoresOnceWithTheTimeOfAcceptance) {
+  const auto id = core::MessageId::generate();
+  const auto accepted = core::parse_rfc3339("2026-01-02T03:04:05.678901Z").value();
+  auto first = call("log", core::LogEntry{"event", "some \"data\"\n"}, id, accepted);
+  ASSERT_TRUE(first);
+  EXPECT_EQ(first.value().message, "logged");
+  EXPECT_TRUE(first.value().data.empty());
+  EXPECT_FALSE(first.value().duplicate);
+  EXPECT_TRUE(call("log", core::LogEntry{"event", "some \"data\"\n"}, id).value().duplicate);
+  EXPECT_EQ(call("log", core::LogEntry{"event", "other"}, id).error().kind, core::ErrorKind::conflict);
+  auto list = call("logs.list", core::Json{});
+  ASSERT_TRUE(list);
+  EXPECT_THAT(list.value().data, StartsWith("[{\"id\":\"" + id.str() + R"(","name":"event","data":"some \"data\"\n","created_at":"2026-01-02T03:04:05.678901Z","updated_at":")"));
+  EXPECT_TRUE(runtime::is_json(list.value().data));
+  EXPECT_TRUE(list.value().next.empty());
+}
+
+TEST_F(Logger, AnEntryWithoutTimeIsNow) {
+  const auto before = std::chrono::system_clock::now() - std::chrono::milliseconds(1);
+  ASSERT_TRUE(call("log", core::LogEntry{"n", ""}));
+  auto record = wait(logs().list({}, {})).value().records.at(0);
+  EXPECT_GE(record.created_at, before);
+  EXPECT_LE(record.created_at, std::chrono::system_clock::now());
+}
+
+TEST_F(Logger, SaysWhatIsWrongWithAnEntry) {
+  EXPECT_THAT(complaint("log", core::LogEntry{"", "x"}), StartsWith("name"));
+  EXPECT_THAT(complaint("log", core::LogEntry{std::string(1025, 'x'), "x"}), StartsWith("name"));
+  EXPECT_THAT(complaint("log", core::LogEntry{"\xff", "x"}), StartsWith("name"));
+  EXPECT_THAT(complaint("log", core::LogEntry{"x", "\xc3("}), StartsWith("data"));
+  EXPECT_THAT(complaint("log", core::Json{}), HasSubstr("name and data"));
+  EXPECT_EQ(complaint("log", core::LogEntry{std::string(1024, 'x'), std::string("a\0b", 3)}), "accepted");
+}
+
+TEST_F(Logger, ListsByItsParametersAndNamesTheWrongOnes) {
+  for (int i = 0; i < 5; ++i)
+    ASSERT_TRUE(call("log", core::LogEntry{i % 2 ? "odd" : "even", "entry number " + std::to_string(i)}, core::MessageId::generate(),
+                     core::from_unix_micros(1'700'000'000'000'000 + i * 1'000'000)));
+  const auto count = [&](std::string params) {
+    auto reply = call("logs.list", core::Json{std::move(params)});
+    if (!reply) return -1;
+    int found = 0;
+    for (auto at = reply.value().data.find("\"id\""); at != std::string::npos; at = reply.value().data.find("\"id\"", at + 1)) ++found;
+    return found;
+  };
+  EXPECT_EQ(count("{}"), 5);
+  EXPECT_EQ(count(R"({"name":"odd"})"), 2);
+  EXPECT_EQ(count(R"({"name":"","q":"","since":"","cursor":""})"), 5);
+  EXPECT_EQ(count(R"({"q":"number 3"})"), 1);
+  EXPECT_EQ(count(R"({"since":"2023-11-14T22:13:21Z","until":"2023-11-14T22:13:23Z"})"), 2);
+  EXPECT_EQ(count(R"({"limit":"2"})"), 2);
+  auto page = call("logs.list", core::Json{R"({"limit":3})"});
+  ASSERT_FALSE(page.value().next.empty());
+  EXPECT_EQ(count(R"({"limit":3,"cursor":")" + page.value().next + "\"}"), 2);
+
+  EXPECT_THAT(complaint("logs.list", core::Json{R"({"limit":0})"}), StartsWith("limit"));
+  EXPECT_THAT(complaint("logs.list", core::Json{R"({"limit":501})"}), StartsWith("limit"));
+  EXPECT_THAT(complaint("logs.list", core::Json{R"({"limit":"many"})"}), StartsWith("limit"));
+  EXPECT_THAT(complaint("logs.list", core::Json{R"({"since":"yesterday"})"}), StartsWith("since"));
+  EXPECT_THAT(complaint("logs.list", core::Json{R"({"until":7})"}), StartsWith("until"));
+  EXPECT_THAT(complaint("logs.list", core::Json{R"({"cursor":"abc"})"}), StartsWith("cursor"));
+  EXPECT_THAT(complaint("logs.list", core::Json{R"({"q":")" + std::string(1025, 'x') + "\"}"}), StartsWith("q"));
+  EXPECT_THAT(complaint("logs.list", core::Json{"[]"}), HasSubstr("JSON object"));
+}
+
+TEST_F(Logger, ATailShowsNewEntriesOnceAndEndsAtTheStop) {
+  auto tail = call("logs.tail", core::Json{R"({"name":"event","q":"WORLD"})"});
+  ASSERT_TRUE(tail);
+  ASSERT_TRUE(tail.value().events);
+  const auto id = core::MessageId::generate();
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(call("log", core::LogEntry{"event", "hello world"}, id));
+  ASSERT_TRUE(call("log", core::LogEntry{"event", "hello"}));
+  const auto next = [&] { return wait(tail.value().events->next(core::CallContext::with_timeout(std::chrono::milliseconds(0)))); };
+  auto event = next();
+  ASSERT_TRUE(event && event.value());
+  EXPECT_THAT(*event.value(), StartsWith("{\"id\":\"" + id.str()));
+  EXPECT_EQ(next().error().kind, core::ErrorKind::deadline_exceeded);
+  service->stop_tails();
+  EXPECT_FALSE(next().value());
+}
+
+TEST_F(Logger, KnowsNoOtherAction) {
+  EXPECT_EQ(complaint("mail", core::Mail{}), "unimplemented");
+  EXPECT_EQ(complaint("logs.drop", core::Json{}), "unimplemented");
+}
+
+TEST(LoggerOptions, NamesEveryProblem) {
+  EXPECT_TRUE(LoggerOptions{}.validate().empty());
+  EXPECT_EQ((LoggerOptions{-1, 0, 0}.validate().size()), 3u);
+}
+
+}  // namespace
+}  // namespace flexi::services::logger
