@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/policies/fallback.hpp"
+
+#include <optional>
+#include <stdexcept>
+
+#include "runtime/completion.hpp"
+
+namespace flexi::runtime::policies {
+
+using core::ErrorKind;
+using core::Sent;
+
+Fallback::Fallback(std::vector<Way> ways, CircuitOptions options, Idempotent idempotent, Now now)
+    : ways_(std::move(ways)), idempotent_(idempotent), now_(std::move(now)) {
+  if (ways_.empty() || ways_.size() > 32) throw std::invalid_argument("a fallback wants 1 to 32 ways");
+  for (auto& way : ways_)
+    if (!way.circuit) way.circuit = std::make_shared<Circuit>(options);
+}
+
+/// One call by one way; tells the circuit how it went, also when the call is cancelled half-way.
+class Fallback::Attempt {
+ public:
+  Attempt(Circuit& circuit, const Now& now, Circuit::Entry entry) : circuit_(circuit), now_(now), probe_(entry == Circuit::Entry::probe) {}
+  Attempt(const Attempt&) = delete;
+  Attempt& operator=(const Attempt&) = delete;
+  ~Attempt() {
+    if (probe_) circuit_.abandoned();
+  }
+  void finished(const core::Result<core::Reply>& result, bool late) {
+    const auto kind = result ? std::optional<ErrorKind>() : result.error().kind;
+    if (late || kind == ErrorKind::cancelled) return;  // says nothing about the way
+    probe_ = false;
+    if (kind == ErrorKind::unavailable || kind == ErrorKind::deadline_exceeded) circuit_.failed(now_);
+    else circuit_.succeeded(now_);
+  }
+
+ private:
+  Circuit& circuit_;
+  const Now& now_;
+  bool probe_;
+};
+
+bool Fallback::moves_on(const core::Error& error, const core::CallContext& context) const {
+  // A way's own time-out (Deadline around one attempt) is as good as unavailable while the caller still has time.
+  const bool away = error.kind == ErrorKind::unavailable || error.kind == ErrorKind::unimplemented || error.kind == ErrorKind::deadline_exceeded;
+  if (!away || (error.sent == Sent::maybe && idempotent_ == Idempotent::no)) return false;
+  return !context.has_deadline() || now_() < context.deadline;
+}
+
+void Fallback::name_way(core::Reply& reply, std::size_t index) const {
+  const auto& name = ways_[index].name;
+  // A way may say more about itself ("amqp;queue=embedded"); what a remote process says of its own ways is not ours.
+  const bool own = reply.way.starts_with(name) && (reply.way.size() == name.size() || reply.way[name.size()] == ';');
+  if (!own) reply.way = name;
+  if (index != 0) reply.way.append(";fallback-from=").append(ways_.front().name);
+}
+
+core::awaitable<core::Result<core::Reply>> Fallback::handle(core::Request request, core::CallContext context) {
+  std::optional<core::Error> telling;
+  auto sent = Sent::no;
+  std::uint32_t passed_over = 0;
+  // The first round leaves out what is set aside; the second asks just that.
+  for (int round = 0; round < 2; ++round) {
+    for (std::size_t i = 0; i < ways_.size(); ++i) {
+      const std::uint32_t bit = 1u << i;
+      if (round == 1 && !(passed_over & bit)) continue;
+      auto& way = ways_[i];
+      const auto entry = round == 0 ? way.circuit->enter(now_) : Circuit::Entry::pass;
+      if (entry == Circuit::Entry::refused) {
+        passed_over |= bit;
+        continue;
+      }
+      const bool last = round == 0 ? i + 1 == ways_.size() && passed_over == 0 : (passed_over >> i) == 1;
+      Attempt attempt(*way.circuit, now_, entry);
+      auto result = co_await way.handler.handle(last ? std::move(request) : core::Request(request), context);
+      const bool late = !result && result.error().kind == ErrorKind::deadline_exceeded && context.has_deadline() && now_() >= context.deadline;
+      attempt.finished(result, late);
+      if (result) {
+        name_way(result.value(), i);
+        co_return result;
+      }
+      auto& error = result.error();
+      if (error.sent == Sent::maybe) sent = Sent::maybe;
+      // "Not here" of one way says less than "down" of another.
+      const bool tells_more = !telling || (telling->kind == ErrorKind::unimplemented && error.kind != ErrorKind::unimplemented);
+      if (last || !moves_on(error, context)) {
+        const bool away = error.kind == ErrorKind::unavailable || error.kind == ErrorKind::unimplemented;
+        if (tells_more || !away) telling = std::move(error);
+        telling->sent = sent;
+        co_return *telling;
+      }
+      if (tells_more) telling = std::move(error);
+    }
+  }
+  // Unreachable while the second round asks whatever the first left out; kept so that a mistake there is an error, not a hang.
+  co_return telling ? *telling : core::unavailable("no transport is available");
+}
+
+}  // namespace flexi::runtime::policies

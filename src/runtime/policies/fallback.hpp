@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/policies/circuit.hpp"
+
+namespace flexi::runtime::policies {
+
+struct Way {
+  std::string name;  ///< "inproc", "http", "amqp", …
+  core::Handler& handler;
+  /// Shared by all who go this way to the same destination, so that one finds out for all; none: one of its own.
+  std::shared_ptr<Circuit> circuit{};
+};
+
+/// Tries ways in order until one is there: moves on where a way is unavailable or doesn't have the action, and, unless
+/// the request is idempotent, only where it was certainly not sent. A way that keeps failing is passed over for a while;
+/// when nothing else is left it is asked all the same.
+/// Lifetime/threads: any thread; the handlers outlive it
+class Fallback final : public core::Handler {
+ public:
+  /// @param ways at least one, at most 32
+  Fallback(std::vector<Way> ways, CircuitOptions options, Idempotent idempotent, Now now = steady_now);
+
+  /// @return Reply with `way` set: "<way>", or "<way>;fallback-from=<first>". Else a destination's own answer; else the
+  ///         first way's error, maybe sent if any was
+  core::awaitable<core::Result<core::Reply>> handle(core::Request request, core::CallContext context) override;
+
+ private:
+  class Attempt;
+  bool moves_on(const core::Error& error, const core::CallContext& context) const;
+  void name_way(core::Reply& reply, std::size_t index) const;
+  std::vector<Way> ways_;
+  Idempotent idempotent_;
+  Now now_;
+};
+
+}  // namespace flexi::runtime::policies

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/idempotency_store.hpp"
+#include "runtime/policies/circuit.hpp"
+#include "runtime/policies/retry.hpp"
+
+namespace flexi::services::broker {
+
+/// One way to an action's service.
+struct BrokerWay {
+  core::Via via;
+  std::reference_wrapper<core::Handler> handler;
+};
+
+/// What the broker may do with one action.
+struct BrokerRoute {
+  std::string action;
+  std::vector<BrokerWay> ways{};
+  /// What `via: auto` tries in turn, by what the answer must mean. Ways that are not there are left out.
+  std::vector<core::Via> accepted_order{}, stored_order{};
+  core::Ack default_ack = core::Ack::stored;
+  std::vector<core::Via> forbidden{};
+  runtime::policies::Idempotent idempotent = runtime::policies::Idempotent::no;
+  std::chrono::milliseconds attempt_timeout{0};  ///< of a way that isn't the last of its order; 0: what the caller has left
+};
+
+/// Reads and administration, handed on as they are. "logs." stands for all that begin so.
+struct BrokerAdministration {
+  std::string action;
+  std::reference_wrapper<core::Handler> handler;
+};
+
+struct BrokerRoutes {
+  std::vector<BrokerRoute> actions{};  ///< the frequent ones first
+  std::vector<BrokerAdministration> administration{};
+  core::IdempotencyStore* idempotency = nullptr;  ///< none: keys are the destinations' business alone
+  runtime::policies::RetryOptions retry{};
+  runtime::policies::CircuitOptions circuit{};
+  runtime::policies::RetryHooks hooks{};  ///< the clock, the pauses and the dice
+};
+
+/// The one entry point: decides by which way a request goes and what its answer means, and says so in the contract's
+/// words. All it knows of transports is their names.
+/// Lifetime/threads: any thread; handlers and store outlive it
+class Broker final : public core::Handler {
+ public:
+  /// Throws std::invalid_argument for an action or a way that is there twice.
+  explicit Broker(BrokerRoutes routes);
+  ~Broker() override;
+
+  /// @return Reply with `way` set; invalid_argument (unknown action, a transport that isn't here, an acknowledgement that
+  ///         the action can't give), permission_denied (a forbidden transport), conflict (the key stands for another
+  ///         payload), unavailable (nothing could be reached), or the service's own error
+  core::awaitable<core::Result<core::Reply>> handle(core::Request request, core::CallContext context) override;
+
+ private:
+  class Route;
+  const Route* find(std::string_view action) const;
+  core::awaitable<core::Result<core::Reply>> dispatch(const Route& route, core::Request request, core::CallContext context);
+  core::awaitable<core::Result<core::Reply>> administer(core::Request request, core::CallContext context);
+  std::vector<std::unique_ptr<Route>> routes_;
+  std::vector<BrokerAdministration> administration_;
+  core::IdempotencyStore* idempotency_;
+};
+
+}  // namespace flexi::services::broker
