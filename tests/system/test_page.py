@@ -23,6 +23,8 @@ class Page:
 
     def __init__(self, driver, url):
         self.driver, self.url = driver, url
+        for log in ("browser", "performance"):
+            driver.get_log(log)  # what the page of the test before left
         driver.get(url + "/")
         eventually(lambda: self.text("health") == "Ready", "the page says Ready")
         eventually(lambda: self.text("log-state") == "Live", "the log is live")
@@ -51,7 +53,8 @@ class Page:
         return next((row.find_element(By.TAG_NAME, "dd").text for row in rows if row.find_element(By.TAG_NAME, "dt").text == name), None)
 
     def entries(self):
-        return [entry.text for entry in self.driver.find_elements(By.CSS_SELECTOR, "#log-list li")]
+        # In one call, as the list may change between two.
+        return self.driver.execute_script("return [...document.querySelectorAll('#log-list li')].map((entry) => entry.innerText)")
 
     def problems(self):
         """What the browser's console complains of; answers of 4xx that a test provokes are the network's."""
