@@ -237,8 +237,6 @@ void Consumer::finished(Message message, Result<Reply> result) {
   if (!result) {
     if (stopping_ && may_heal(result.error().kind)) return released(std::move(message));
     how = judge(message, result.error());
-    state_.log.warning("message failed", {{"id", message.id}, {"action", message.action}, {"attempt", message.attempts + 1},
-                                          {"reason", how.reason}, {"detail", result.error().detail}});
   }
   settle(std::move(message), std::move(how), std::move(result));
 }
