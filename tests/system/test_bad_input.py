@@ -88,7 +88,7 @@ def test_a_body_over_the_limit(http, path):
 
 
 def test_a_body_over_the_limit_elsewhere(http):
-    envelope(http.post("/actions/logs.list", content=b" " * (1 << 20) + b"{}", headers={"Content-Type": "application/json"}), 413)
+    envelope(http.post("/mails/x/release", content=b" " * (1 << 20) + b"{}", headers={"Content-Type": "application/json"}), 413)
 
 
 def test_a_body_at_the_limit(http):
