@@ -23,10 +23,22 @@ core::Error full(const char* what) {
   return error;
 }
 
+/// Changing the journal mode of a new file is the one thing for which SQLite doesn't wait while another process is at it:
+/// its busy handler is not asked.
+core::Result<void> use_wal(Connection& connection) {
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  for (;;) {
+    auto done = connection.execute("PRAGMA journal_mode=WAL");
+    if (done || (sqlite3_errcode(connection.handle()) & 0xff) != SQLITE_BUSY || std::chrono::steady_clock::now() >= give_up) return done;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+}
+
 core::Result<std::unique_ptr<Connection>> open_connection(const std::string& path, Connection::Mode mode) {
   FLEXI_TRY(auto connection, Connection::open(path, mode));
+  FLEXI_TRY(use_wal(*connection));
   // FULL: a commit is on the disk before it is answered. A checkpoint every 4,000 pages (16 MiB) keeps the log short.
-  FLEXI_TRY(connection->execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA wal_autocheckpoint=4000; "
+  FLEXI_TRY(connection->execute("PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA wal_autocheckpoint=4000; "
                                 "PRAGMA temp_store=MEMORY; PRAGMA cache_size=-4096; PRAGMA journal_size_limit=67108864"));
   return connection;
 }

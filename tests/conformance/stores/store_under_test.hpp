@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/log_store.hpp"
+#include "core/user_store.hpp"
+#include "runtime/shards.hpp"
+
+namespace flexi::conformance {
+
+/// One kind of store, with what the suite must be able to do to it.
+class StoreUnderTest {
+ public:
+  virtual ~StoreUnderTest() = default;
+  /// Connects, with tables up to date. Called again after close(): the data is still there.
+  virtual core::Result<void> open() = 0;
+  virtual void close() = 0;
+  virtual core::UserStore& users() = 0;
+  virtual core::LogStore& logs() = 0;
+  /// From now on, until `allow_writes`, the disk has no room for what is not there yet.
+  virtual void refuse_writes() = 0;
+  virtual void allow_writes() = 0;
+  /// The server, or its file, is spoilt: the next open() must say so.
+  virtual void spoil() = 0;
+  /// Runs `while_full` while as many writes wait as may.
+  virtual void with_full_queue(const std::function<void()>& while_full) = 0;
+};
+
+struct StoreKind {
+  std::string name;
+  std::function<std::unique_ptr<StoreUnderTest>(std::filesystem::path folder)> make;
+};
+/// Every store there is: the suite runs over all of them.
+std::vector<StoreKind> all_stores();
+
+/// A store of the given kind in a folder of its own, opened.
+class StoreTest : public testing::TestWithParam<StoreKind> {
+ protected:
+  void SetUp() override {
+    std::string name = (std::filesystem::temp_directory_path() / "flexi-conformance-XXXXXX").string();
+    ASSERT_NE(::mkdtemp(name.data()), nullptr);
+    folder = name;
+    store = GetParam().make(folder);
+    if (opens_itself()) ASSERT_TRUE(store->open());
+  }
+  void TearDown() override {
+    if (store) store->close();
+    store.reset();
+    shards.reset();
+    std::filesystem::remove_all(folder);
+  }
+  virtual bool opens_itself() const { return true; }
+
+  runtime::Shards& threads() {
+    if (!shards) shards = std::make_unique<runtime::Shards>(2);
+    return *shards;
+  }
+  template <class T>
+  T wait(core::awaitable<T> work) {
+    std::optional<T> result;
+    threads().run([](core::awaitable<T> inner, std::optional<T>& out) -> core::awaitable<void> {
+      out.emplace(co_await std::move(inner));
+    }(std::move(work), result));
+    return std::move(*result);
+  }
+  /// Starts all before it waits for any.
+  template <class T>
+  std::vector<T> wait_all(std::vector<core::awaitable<T>> works) {
+    std::vector<std::optional<T>> results(works.size());
+    threads().run([](std::vector<core::awaitable<T>> all, std::vector<std::optional<T>>& out) -> core::awaitable<void> {
+      auto executor = co_await boost::asio::this_coro::executor;
+      std::size_t left = all.size();
+      boost::asio::steady_timer done(executor, boost::asio::steady_timer::time_point::max());
+      auto one = [](core::awaitable<T> work, std::optional<T>& slot, std::size_t& running, boost::asio::steady_timer& end) -> core::awaitable<void> {
+        slot.emplace(co_await std::move(work));
+        if (--running == 0) end.cancel();
+      };
+      for (std::size_t i = 0; i < all.size(); ++i) boost::asio::co_spawn(executor, one(std::move(all[i]), out[i], left, done), [](std::exception_ptr) {});
+      boost::system::error_code ignored;
+      if (left > 0) co_await done.async_wait(boost::asio::redirect_error(boost::asio::use_awaitable, ignored));
+    }(std::move(works), results));
+    std::vector<T> values;
+    for (auto& result : results) values.push_back(std::move(*result));
+    return values;
+  }
+
+  std::filesystem::path folder;
+  std::unique_ptr<StoreUnderTest> store;
+  std::unique_ptr<runtime::Shards> shards;
+};
+
+inline std::string kind_name(const testing::TestParamInfo<StoreKind>& info) { return info.param.name; }
+
+}  // namespace flexi::conformance
