@@ -7,7 +7,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 LEVEL = {"core": 0, "runtime": 1, "transports": 2, "stores": 2, "mailers": 2, "services": 2, "apps": 3}
 INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)
 # Third-party headers that stand in one folder only, behind an implementation pointer.
-DRIVERS = {"sqlite3.h": {"runtime/sqlite"}, "curl/curl.h": {"mailers/smtp", "apps/cli"}, "crypt.h": {"services/authentication"},
+DRIVERS = {"sqlite3.h": {"runtime/sqlite", "stores/sqlite"}, "curl/curl.h": {"mailers/smtp", "apps/cli"}, "crypt.h": {"services/authentication"},
            "gmime/gmime.h": {"services/mail"}, "gumbo.h": {"services/mail"}, "litehtml.h": {"services/mail"}}
 
 

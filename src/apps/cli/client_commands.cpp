@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apps/cli/client_commands.hpp"
+
+#include <unistd.h>
+
+#include <boost/json.hpp>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <optional>
+
+#include "apps/cli/http_call.hpp"
+#include "apps/cli/secret.hpp"
+
+namespace flexi::apps::cli {
+
+namespace json = boost::json;
+
+namespace {
+
+int report(const core::Error& error) {
+  std::cerr << "flexiconnect: " << error.message << "\n";
+  return error.kind == core::ErrorKind::unavailable ? exit_unreachable : exit_refused;
+}
+
+/// The administrator's token as a header; nothing where none is set.
+core::Result<std::vector<std::string>> authorization(const Target& target) {
+  std::vector<std::string> headers;
+  if (target.token_file.empty()) return headers;
+  FLEXI_TRY(auto token, read_secret_file(target.token_file));
+  headers.push_back("Authorization: Bearer " + token);
+  return headers;
+}
+
+struct Envelope {
+  HttpAnswer answer;
+  json::object body;
+  bool failed() const { return answer.status >= 400; }
+  std::string message() const {
+    auto* text = body.if_contains("message");
+    return text && text->is_string() ? std::string(text->as_string()) : "HTTP status " + std::to_string(answer.status);
+  }
+};
+
+core::Result<Envelope> exchange(const Target& target, HttpCall request) {
+  FLEXI_TRY(auto headers, authorization(target));
+  request.headers.insert(request.headers.end(), headers.begin(), headers.end());
+  request.url = target.url + request.url;
+  Envelope envelope;
+  FLEXI_TRY(envelope.answer, call(request));
+  boost::system::error_code ec;
+  auto parsed = json::parse(envelope.answer.body, ec);
+  if (ec || !parsed.is_object()) return core::internal(request.url + " answered no JSON: is this a FlexiConnect broker?");
+  envelope.body = std::move(parsed.as_object());
+  return envelope;
+}
+
+int refused(const Envelope& envelope) {
+  std::cerr << "flexiconnect: " << envelope.message() << " (" << envelope.answer.status << ")\n";
+  return envelope.answer.status == 502 || envelope.answer.status == 503 || envelope.answer.status == 504 ? exit_unreachable : exit_refused;
+}
+
+std::string text(const json::object& object, const char* key) {
+  auto* value = object.if_contains(key);
+  if (!value || value->is_null()) return "";
+  return value->is_string() ? std::string(value->as_string()) : json::serialize(*value);
+}
+
+/// Data of others on a terminal: control characters could drive it.
+std::string printable(std::string_view data) {
+  std::string clean;
+  for (unsigned char c : data) {
+    if (c == '\n' || c == '\t' || c == '\r') clean += ' ';
+    else if (c < 0x20 || c == 0x7f) clean += '?';
+    else clean += static_cast<char>(c);
+  }
+  return clean;
+}
+
+void print_entry(const json::object& entry, bool as_json) {
+  if (as_json) std::cout << json::serialize(entry) << std::endl;
+  else std::cout << text(entry, "created_at") << "  " << printable(text(entry, "name")) << "  " << printable(text(entry, "data")) << std::endl;
+}
+
+std::string url_encode(std::string_view value) {
+  static constexpr char kHex[] = "0123456789ABCDEF";
+  std::string encoded;
+  for (unsigned char c : value) {
+    if (std::isalnum(c) || c == '-' || c == '_' || c == '.' || c == '~') encoded += static_cast<char>(c);
+    else encoded.append({'%', kHex[c >> 4], kHex[c & 15]});
+  }
+  return encoded;
+}
+
+core::Result<json::value> payload_of(SendOptions& options) {
+  if (options.payload == "-") options.payload.assign(std::istreambuf_iterator<char>(std::cin), {});
+  if (!options.payload.empty()) {
+    boost::system::error_code ec;
+    auto parsed = json::parse(options.payload, ec);
+    if (ec) return core::invalid_argument("--payload is not valid JSON: " + ec.message());
+    return parsed;
+  }
+  json::object payload;
+  for (auto& field : options.fields) {
+    const auto equals = field.find('=');
+    if (equals == field.npos || equals == 0) return core::invalid_argument("\"" + field + "\" must be name=value, e.g. name=greeting");
+    if (field.substr(0, equals) == "password") return core::invalid_argument("a password on the command line is visible to others: leave it out and type it, or pipe it in");
+    payload[field.substr(0, equals)] = field.substr(equals + 1);
+  }
+  if (options.action == "auth" && !payload.contains("password")) {
+    FLEXI_TRY(auto password, read_password("Password: "));
+    payload["password"] = password;
+  }
+  return json::value(std::move(payload));
+}
+
+int send_once(const Target& target, const HttpCall& request, bool print) {
+  auto sent = exchange(target, request);
+  if (!sent) return report(sent.error());
+  auto& envelope = sent.value();
+  if (envelope.failed()) return refused(envelope);
+  if (!print) return exit_ok;
+  if (target.json) {
+    envelope.body["id"] = envelope.answer.headers["x-flexi-id"];
+    envelope.body["way"] = envelope.answer.headers["x-flexi-way"];
+    std::cout << json::serialize(envelope.body) << "\n";
+    return exit_ok;
+  }
+  std::cout << envelope.message() << "  (" << envelope.answer.status << ", way " << envelope.answer.headers["x-flexi-way"] << ", id "
+            << envelope.answer.headers["x-flexi-id"] << ")\n";
+  if (auto* data = envelope.body.if_contains("data")) std::cout << json::serialize(*data) << "\n";
+  return exit_ok;
+}
+
+int show_letter(const json::object& letter, bool as_json) {
+  if (as_json) {
+    std::cout << json::serialize(letter) << "\n";
+    return exit_ok;
+  }
+  for (auto& [key, value] : letter) std::cout << key << ": " << printable(value.is_string() ? std::string(value.as_string()) : json::serialize(value)) << "\n";
+  return exit_ok;
+}
+
+/// One page of the dead-letter queue.
+core::Result<Envelope> dlq_page(const Target& target, unsigned limit, const std::string& cursor) {
+  HttpCall request;
+  request.url = "/dlq?limit=" + std::to_string(limit) + (cursor.empty() ? "" : "&cursor=" + url_encode(cursor));
+  return exchange(target, request);
+}
+
+/// Replays or discards one letter.
+core::Result<Envelope> dlq_act(const Target& target, DlqOptions::What what, const std::string& id) {
+  HttpCall request;
+  request.method = what == DlqOptions::What::replay ? "POST" : "DELETE";
+  request.url = "/dlq/" + url_encode(id) + (what == DlqOptions::What::replay ? "/replay" : "");
+  return exchange(target, request);
+}
+
+int dlq_all(const Target& target, DlqOptions::What what) {
+  // What is there now: a replayed message that dies again must not be replayed for ever.
+  std::vector<std::string> ids;
+  std::string cursor;
+  do {
+    auto page = dlq_page(target, 500, cursor);
+    if (!page) return report(page.error());
+    if (page.value().failed()) return refused(page.value());
+    if (auto* data = page.value().body.if_contains("data"))
+      for (auto& letter : data->as_array()) ids.push_back(text(letter.as_object(), "id"));
+    cursor = text(page.value().body, "next");
+  } while (!cursor.empty());
+  std::size_t done = 0;
+  for (auto& id : ids) {
+    auto acted = dlq_act(target, what, id);
+    if (!acted) return report(acted.error());
+    if (acted.value().failed() && acted.value().answer.status != 404) return refused(acted.value());
+    done += acted.value().failed() ? 0 : 1;  // 404: somebody else was quicker
+    if (::isatty(STDERR_FILENO) && ids.size() > 1) std::cerr << "\r" << done << " of " << ids.size() << std::flush;
+  }
+  if (::isatty(STDERR_FILENO) && ids.size() > 1) std::cerr << "\r";
+  std::cout << done << (what == DlqOptions::What::replay ? " replayed\n" : " discarded\n");
+  return exit_ok;
+}
+
+}  // namespace
+
+int send(const Target& target, SendOptions options) {
+  auto payload = payload_of(options);
+  if (!payload) {
+    std::cerr << "flexiconnect: " << payload.error().message << "\n";
+    return exit_usage;
+  }
+  json::object body{{"action", options.action}, {options.action, payload.value()}};
+  if (!options.via.empty()) body["via"] = options.via;
+  if (!options.ack.empty()) body["ack"] = options.ack;
+  HttpCall request;
+  request.method = "POST";
+  request.url = "/handle";
+  request.body = json::serialize(body);
+  if (!options.key.empty()) request.headers.push_back("Idempotency-Key: " + options.key);
+  if (options.timeout_ms > 0) {
+    request.headers.push_back("X-Flexi-Timeout-Ms: " + std::to_string(options.timeout_ms));
+    request.timeout = std::chrono::milliseconds(options.timeout_ms + 2000);
+  }
+  const bool progress = options.repeat > 1 && ::isatty(STDERR_FILENO);
+  for (unsigned i = 0; i < options.repeat; ++i) {
+    if (int code = send_once(target, request, options.repeat == 1); code != exit_ok) return code;
+    if (progress) std::cerr << "\r" << i + 1 << " of " << options.repeat << std::flush;
+  }
+  if (progress) std::cerr << "\r";
+  if (options.repeat > 1) std::cout << options.repeat << " sent\n";
+  return exit_ok;
+}
+
+int tail(const Target& target, const std::string& name, const std::string& words, bool follow, unsigned lines) {
+  std::string filter;
+  if (!name.empty()) filter += "&name=" + url_encode(name);
+  if (!words.empty()) filter += "&q=" + url_encode(words);
+  if (lines > 0) {
+    HttpCall request;
+    request.url = "/logs?limit=" + std::to_string(lines) + filter;
+    auto page = exchange(target, request);
+    if (!page) return report(page.error());
+    if (page.value().failed()) return refused(page.value());
+    if (auto* data = page.value().body.if_contains("data"); data && data->is_array())
+      for (auto entry = data->as_array().rbegin(); entry != data->as_array().rend(); ++entry) print_entry(entry->as_object(), target.json);
+  }
+  if (!follow) return exit_ok;
+  HttpCall request;
+  request.url = target.url + "/logs/tail" + (filter.empty() ? "" : "?" + filter.substr(1));
+  request.timeout = std::chrono::milliseconds(0);
+  auto headers = authorization(target);
+  if (!headers) return report(headers.error());
+  request.headers = headers.value();
+  auto ended = call_lines(request, [&](std::string_view line) {
+    if (!line.starts_with("data:")) return true;
+    boost::system::error_code ec;
+    auto entry = json::parse(line.substr(5), ec);
+    if (ec || !entry.is_object()) return true;
+    if (auto* dropped = entry.as_object().if_contains("dropped")) std::cerr << "flexiconnect: " << *dropped << " entries came too fast and are not shown\n";
+    else print_entry(entry.as_object(), target.json);
+    return static_cast<bool>(std::cout);
+  });
+  if (!ended) return report(ended.error());
+  if (ended.value().status >= 400) {
+    std::cerr << "flexiconnect: " << request.url << " answered " << ended.value().status << "\n";
+    return exit_refused;
+  }
+  return exit_ok;
+}
+
+int dlq(const Target& target, const DlqOptions& options) {
+  using What = DlqOptions::What;
+  if (options.all) return dlq_all(target, options.what);
+  if (options.what == What::list) {
+    auto page = dlq_page(target, options.limit, "");
+    if (!page) return report(page.error());
+    if (page.value().failed()) return refused(page.value());
+    auto* data = page.value().body.if_contains("data");
+    const json::array letters = data && data->is_array() ? data->as_array() : json::array();
+    if (target.json) {
+      std::cout << json::serialize(letters) << "\n";
+      return exit_ok;
+    }
+    for (auto& letter : letters) {
+      auto& object = letter.as_object();
+      std::cout << text(object, "id") << "  " << text(object, "action") << "  tries " << text(object, "attempts") << "  " << text(object, "dead_at") << "  "
+                << printable(text(object, "reason")) << "\n";
+    }
+    if (letters.empty()) std::cerr << "no failed messages\n";
+    return exit_ok;
+  }
+  if (options.what == What::show) {
+    HttpCall request;
+    request.url = "/dlq/" + url_encode(options.id);
+    auto shown = exchange(target, request);
+    if (!shown) return report(shown.error());
+    if (shown.value().failed()) return refused(shown.value());
+    return show_letter(shown.value().body.at("data").as_object(), target.json);
+  }
+  auto acted = dlq_act(target, options.what, options.id);
+  if (!acted) return report(acted.error());
+  if (acted.value().failed()) return refused(acted.value());
+  std::cout << acted.value().message() << "\n";
+  return exit_ok;
+}
+
+int healthcheck(const Target& target) {
+  HttpCall request;
+  request.url = target.url + "/healthz";
+  request.timeout = std::chrono::milliseconds(3000);
+  auto answer = call(request);
+  if (!answer) return report(answer.error());
+  if (answer.value().status == 200) return exit_ok;
+  std::cerr << "flexiconnect: " << request.url << " answered " << answer.value().status << "\n";
+  return exit_refused;
+}
+
+}  // namespace flexi::apps::cli

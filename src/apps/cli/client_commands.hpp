@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace flexi::apps::cli {
+
+/// What scripts can rely on.
+enum ExitCode { exit_ok = 0, exit_refused = 1, exit_usage = 2, exit_unreachable = 3 };
+
+/// How to reach a running FlexiConnect.
+struct Target {
+  std::string url = "http://127.0.0.1:8080";
+  std::string token_file{};  ///< administrator's token; empty: none
+  bool json = false;         ///< print data as JSON instead of for people
+};
+
+struct SendOptions {
+  std::string action;                ///< "log", "mail", "auth", or an action of the configuration
+  std::vector<std::string> fields;   ///< "name=value" pairs of the payload
+  std::string payload{};             ///< the payload as JSON instead; "-": from standard input
+  std::string via{}, ack{}, key{};
+  long timeout_ms = 0;               ///< 0: the server's default
+  unsigned repeat = 1;               ///< how many times; progress is shown on a terminal
+};
+
+struct DlqOptions {
+  enum class What { list, show, replay, discard } what = What::list;
+  std::string id{};
+  bool all = false;
+  unsigned limit = 50;
+};
+
+// Each prints its result on standard output, its errors on standard error, and returns an ExitCode.
+int send(const Target& target, SendOptions options);
+int tail(const Target& target, const std::string& name, const std::string& words, bool follow, unsigned lines);
+int dlq(const Target& target, const DlqOptions& options);
+int healthcheck(const Target& target);
+
+}  // namespace flexi::apps::cli

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apps/cli/command_line.hpp"
+
+#include <CLI/CLI.hpp>
+#include <deque>
+#include <iostream>
+
+#include "apps/all_in_one.hpp"
+#include "apps/cli/client_commands.hpp"
+#include "apps/cli/completion.hpp"
+#include "apps/cli/local_commands.hpp"
+#include "apps/data_directory.hpp"
+#include "apps/settings.hpp"
+
+#ifndef FLEXI_VERSION
+#error "the build names the version"
+#endif
+
+namespace flexi::apps::cli {
+
+namespace {
+
+constexpr const char* kFooter =
+    "Examples:\n"
+    "  flexiconnect                                   serve everything in this process\n"
+    "  flexiconnect --http-listen 127.0.0.1:0         … on a free port, which is printed\n"
+    "  flexiconnect send log name=event data=hello --ack stored\n"
+    "  flexiconnect send mail to=you@example.com subject=Hi message=Hello\n"
+    "  echo secret | flexiconnect send auth email=admin@example.com\n"
+    "  flexiconnect tail --name event\n"
+    "  flexiconnect dlq list\n"
+    "  flexiconnect users add you@example.com\n"
+    "  flexiconnect backup saved.db\n"
+    "\n"
+    "Every setting is a flag, a variable and a key of flexiconnect.toml: --http-listen, FLEXI_HTTP_LISTEN, [http] listen.\n"
+    "`flexiconnect print-config` lists them all with what they do. Exit codes: 0 done, 1 refused, 2 usage, 3 unreachable.";
+
+/// The settings' flags, collected as text: their types are the settings' own business.
+struct SettingFlags {
+  std::deque<std::pair<std::string, std::string>> given;
+  std::string config_file;
+
+  void add_to(CLI::App& command) {
+    command.add_option("--config", config_file, "Settings file (default: ./flexiconnect.toml where it exists; FLEXI_CONFIG)");
+    for (auto& setting : runtime::list_settings([](runtime::OptionVisitor& v) { Settings().describe(v); })) {
+      if (setting.is_secret) continue;
+      auto take = [this, flag = setting.flag](const std::string& value) { given.emplace_back(flag, value); };
+      auto* option = command.add_option_function<std::string>("--" + setting.flag, take, setting.doc);
+      option->group("Settings")->default_str(setting.value)->type_name("");
+      if (setting.is_bool) option->expected(0, 1)->default_str("true");
+    }
+  }
+  LoadedSettings load() const {
+    return load_settings(config_file, {given.begin(), given.end()});
+  }
+};
+
+int report(const runtime::Problems& problems) {
+  for (auto& problem : problems) std::cerr << problem.path << ": " << problem.message << "\n";
+  return exit_refused;
+}
+
+int report(const core::Error& error) {
+  std::cerr << "flexiconnect: " << error.message << (error.detail.empty() ? "" : " (" + error.detail + ")") << "\n";
+  return exit_refused;
+}
+
+int with_settings(const SettingFlags& flags, const std::function<int(const Settings&)>& run) {
+  auto loaded = flags.load();
+  if (!loaded.problems.empty()) return report(loaded.problems);
+  return run(loaded.settings);
+}
+
+void add_target(CLI::App& command, Target& target, bool with_json) {
+  command.add_option("--url", target.url, "Where FlexiConnect is")->envname("FLEXI_URL")->capture_default_str();
+  command.add_option("--token-file", target.token_file, "File with the administrator's token")->envname("FLEXI_ADMIN_TOKEN_FILE");
+  if (with_json) command.add_flag("--json", target.json, "Print data as JSON");
+}
+
+}  // namespace
+
+int run_command_line(int argc, char** argv) {
+  CLI::App app("FlexiConnect: one message, any transport, stored once.", "flexiconnect");
+  app.footer(kFooter);
+  app.set_version_flag("--version", "flexiconnect " FLEXI_VERSION);
+  app.require_subcommand(0, 1);
+  SettingFlags flags;
+  flags.add_to(app);
+  int code = exit_ok;
+  bool serve = true;
+  Target target;
+  /// A subcommand that runs `action` when it was given.
+  auto command = [&](CLI::App& parent, const std::string& name, const std::string& what, std::function<int()> action) -> CLI::App& {
+    auto* sub = parent.add_subcommand(name, what);
+    if (action) sub->final_callback([&code, &serve, action = std::move(action)] { serve = false, code = action(); });
+    return *sub;
+  };
+
+  SendOptions sending;
+  auto& send_command = command(app, "send", "Send a request to a running broker", [&] { return send(target, sending); });
+  send_command.add_option("action", sending.action, "log, mail, auth, or an action of the configuration")->required();
+  send_command.add_option("fields", sending.fields, "The payload's fields, name=value each (auth asks for its password)");
+  send_command.add_option("--payload", sending.payload, "The payload as JSON instead; - reads it from standard input");
+  send_command.add_option("--via", sending.via, "auto, inproc, http, amqp");
+  send_command.add_option("--ack", sending.ack, "accepted (durably queued) or stored (the destination has it)");
+  send_command.add_option("--key", sending.key, "Idempotency key: the same key again is the same message");
+  send_command.add_option("--timeout-ms", sending.timeout_ms, "How long to wait")->check(CLI::PositiveNumber);
+  send_command.add_option("--repeat", sending.repeat, "How many times")->check(CLI::Range(1u, 1000000u));
+  add_target(send_command, target, true);
+
+  std::string tail_name, tail_words;
+  bool no_follow = false;
+  unsigned tail_lines = 10;
+  auto& tail_command = command(app, "tail", "Show the newest log entries, and those that come", [&] { return tail(target, tail_name, tail_words, !no_follow, tail_lines); });
+  tail_command.add_option("--name", tail_name, "Only entries of this name");
+  tail_command.add_option("-q,--query", tail_words, "Only entries that hold these words");
+  tail_command.add_option("-n,--lines", tail_lines, "How many of those that are there already")->capture_default_str()->check(CLI::Range(0u, 500u));
+  tail_command.add_flag("--no-follow", no_follow, "Don't wait for more");
+  add_target(tail_command, target, true);
+
+  UsersOptions user;
+  auto& users_command = command(app, "users", "Administer accounts in the data folder", nullptr);
+  users_command.require_subcommand(1);
+  auto users_subcommand = [&](const char* name, const char* what, UsersOptions::What which) -> CLI::App& {
+    auto& sub = command(users_command, name, what, [&, which] {
+      user.what = which;
+      return with_settings(flags, [&](const Settings& settings) { return users(settings, user); });
+    });
+    if (which != UsersOptions::What::list) sub.add_option("email", user.email, "E-mail address, or the account's id")->required();
+    sub.add_flag("--json", user.json, "Print data as JSON");
+    sub.add_option_function<std::string>("--data-dir", [&](const std::string& value) { flags.given.emplace_back("data-dir", value); }, "The data folder");
+    return sub;
+  };
+  auto& add_command = users_subcommand("add", "Add an account; its password is typed, or read from standard input", UsersOptions::What::add);
+  add_command.add_option("--first-name", user.first_name, "First name");
+  add_command.add_option("--last-name", user.last_name, "Last name");
+  users_subcommand("list", "List the accounts", UsersOptions::What::list);
+  users_subcommand("disable", "Refuse this account's logins", UsersOptions::What::disable);
+  users_subcommand("enable", "Accept them again", UsersOptions::What::enable);
+  users_subcommand("delete", "Delete an account", UsersOptions::What::remove);
+  users_subcommand("reset-password", "Set a new password, typed or from standard input", UsersOptions::What::reset_password);
+
+  DlqOptions letters;
+  auto& dlq_command = command(app, "dlq", "Messages that failed for good", nullptr);
+  dlq_command.require_subcommand(1);
+  auto dlq_subcommand = [&](const char* name, const char* what, DlqOptions::What which) -> CLI::App& {
+    auto& sub = command(dlq_command, name, what, [&, which] {
+      letters.what = which;
+      if (which != DlqOptions::What::list && letters.id.empty() == !letters.all) {
+        std::cerr << "flexiconnect: give one id" << (which == DlqOptions::What::show ? "\n" : ", or --all\n");
+        return int{exit_usage};
+      }
+      return dlq(target, letters);
+    });
+    if (which != DlqOptions::What::list) sub.add_option("id", letters.id, "The message's id");
+    if (which == DlqOptions::What::replay || which == DlqOptions::What::discard) sub.add_flag("--all", letters.all, "All that are there now");
+    add_target(sub, target, true);
+    return sub;
+  };
+  dlq_subcommand("list", "List them, newest first", DlqOptions::What::list).add_option("--limit", letters.limit, "How many")->capture_default_str()->check(CLI::Range(1u, 500u));
+  dlq_subcommand("show", "Show one with its payload and reason", DlqOptions::What::show);
+  dlq_subcommand("replay", "Put one, or all, back into the queue", DlqOptions::What::replay);
+  dlq_subcommand("discard", "Drop one, or all, for good", DlqOptions::What::discard);
+
+  std::string file;
+  auto data_command = [&](const char* name, const char* what, core::Result<void> (*act)(const std::string&, const std::string&), const char* said) {
+    auto& sub = command(app, name, what, [&, act, said] {
+      return with_settings(flags, [&](const Settings& settings) {
+        auto done = act(settings.data_dir, file);
+        if (!done) return report(done.error());
+        std::cout << said << " " << file << "\n";
+        return int{exit_ok};
+      });
+    });
+    sub.add_option("file", file, "The backup")->required();
+    sub.add_option_function<std::string>("--data-dir", [&](const std::string& value) { flags.given.emplace_back("data-dir", value); }, "The data folder");
+  };
+  data_command("backup", "Copy the data folder's contents into one file, while it is used or not", backup, "saved to");
+  data_command("restore", "Make a data folder from a backup", restore, "restored from");
+
+  add_target(command(app, "healthcheck", "Ask a running process whether it lives (for containers)", [&] { return healthcheck(target); }), target, false);
+  command(app, "check-config", "Check the settings: every problem at once", [&] {
+    return with_settings(flags, [](const Settings&) {
+      std::cout << "the settings are valid\n";
+      return int{exit_ok};
+    });
+  }).fallthrough();
+  command(app, "print-config", "Print the effective settings as a file, with what each does", [&] {
+    return with_settings(flags, [](const Settings& settings) {
+      Settings copy = settings;
+      std::cout << runtime::print_config([&](runtime::OptionVisitor& v) { copy.describe(v); });
+      return int{exit_ok};
+    });
+  }).fallthrough();
+  command(app, "version", "Print the version", [] {
+    std::cout << "flexiconnect " FLEXI_VERSION "\n";
+    return int{exit_ok};
+  });
+  std::string shell;
+  command(app, "completion", "Print shell completion: source <(flexiconnect completion bash)", [&] { return print_completion(app, shell); })
+      .add_option("shell", shell, "bash, zsh or fish")->required()->check(CLI::IsMember({"bash", "zsh", "fish"}));
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    // --help and --version "fail" with 0.
+    return app.exit(error) == 0 ? exit_ok : exit_usage;
+  }
+  if (!serve) return code;
+  return with_settings(flags, serve_all_in_one);
+}
+
+}  // namespace flexi::apps::cli

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <csignal>
+
+#include "apps/cli/command_line.hpp"
+
+int main(int argc, char** argv) {
+  // A peer that closed, or a file-size limit, is an error of that write, not the end of the process.
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
+  return flexi::apps::cli::run_command_line(argc, argv);
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apps/settings.hpp"
+
+#include <fstream>
+#include <iterator>
+
+namespace flexi::apps {
+
+namespace {
+
+constexpr std::pair<std::string_view, runtime::LogLevel> kLevels[] = {
+    {"debug", runtime::LogLevel::debug}, {"info", runtime::LogLevel::info}, {"warning", runtime::LogLevel::warning}, {"error", runtime::LogLevel::error}};
+constexpr std::pair<std::string_view, runtime::LogFormat> kFormats[] = {
+    {"auto", runtime::LogFormat::automatic}, {"json", runtime::LogFormat::json}, {"human", runtime::LogFormat::human}};
+
+template <class Table>
+auto find(const Table& table, std::string_view name) {
+  return std::find_if(std::begin(table), std::end(table), [&](auto& entry) { return entry.first == name; });
+}
+
+}  // namespace
+
+void Settings::describe(runtime::OptionVisitor& v) {
+  v.field("data_dir", data_dir, "Folder of everything that is stored in this process; one server a folder");
+  v.field("admin_token_file", admin_token_file, "File with the administrator's token: off loopback, reading and administration want it");
+  v.field("example_user", example_user, "Create admin@example.com in an empty user store: yes, no, or auto (where this process listens on loopback only)");
+  v.field("threads", threads, "Threads that serve connections; 0 is one per core");
+  v.field("log_level", log_level, "Least level that is logged: debug, info, warning or error");
+  v.field("log_format", log_format, "json (one object a line), human, or auto (human on a terminal)");
+  v.field("stop_grace", stop_grace, "How long running requests may take when the process is stopped");
+  v.group("http", "The HTTP server", http);
+  v.group("http_client", "Calls to other services by HTTP", http_client);
+  v.group("broker", "Routes, fallback and limits", broker);
+  v.group("authentication", "Logins and passwords", authentication);
+  v.group("logger", "The logger service", logger);
+  v.group("logs", "The embedded log store", logs);
+  v.group("idempotency", "Idempotency keys", idempotency);
+  v.group("mail", "Rendering of mails", mail);
+  v.group("mailbox", "The embedded mailbox", mailbox);
+  v.group("smtp", "The SMTP server that mails are released to; none while host is empty", smtp);
+  v.group("queue", "The embedded queue", queue);
+  v.group("front_end", "The page", front_end);
+}
+
+runtime::Problems Settings::validate() const {
+  runtime::Problems problems;
+  if (data_dir.empty()) problems.push_back({"data_dir", "must not be empty"});
+  if (example_user != "auto" && example_user != "yes" && example_user != "no") problems.push_back({"example_user", "must be auto, yes or no"});
+  if (threads < 0 || threads > 64) problems.push_back({"threads", "must be 0 to 64"});
+  if (find(kLevels, log_level) == std::end(kLevels)) problems.push_back({"log_level", "must be debug, info, warning or error"});
+  if (find(kFormats, log_format) == std::end(kFormats)) problems.push_back({"log_format", "must be auto, json or human"});
+  if (stop_grace.count() < 0 || stop_grace > std::chrono::hours(1)) problems.push_back({"stop_grace", "must be 0s to 1h"});
+  append_problems(problems, "http", http.validate());
+  append_problems(problems, "http_client", http_client.validate());
+  append_problems(problems, "broker", broker.validate());
+  append_problems(problems, "authentication", authentication.validate());
+  append_problems(problems, "logger", logger.validate());
+  append_problems(problems, "logs", logs.validate());
+  append_problems(problems, "idempotency", idempotency.validate());
+  append_problems(problems, "mail", mail.validate());
+  append_problems(problems, "mailbox", mailbox.validate());
+  append_problems(problems, "smtp", smtp.validate());
+  append_problems(problems, "queue", queue.validate());
+  append_problems(problems, "front_end", front_end.validate());
+  return problems;
+}
+
+runtime::LogLevel Settings::level() const { return find(kLevels, log_level)->second; }
+runtime::LogFormat Settings::format() const { return find(kFormats, log_format)->second; }
+
+bool Settings::listens_on_loopback() const {
+  const auto host = http.listen.substr(0, http.listen.rfind(':'));
+  return host == "localhost" || host == "[::1]" || host.starts_with("127.");
+}
+
+LoadedSettings load_settings(const std::string& config_file, std::vector<std::pair<std::string, std::string>> flags) {
+  LoadedSettings loaded;
+  runtime::ConfigSources sources;
+  sources.environment = runtime::process_environment();
+  sources.flags = std::move(flags);
+  std::string file = config_file;
+  if (auto it = sources.environment.find("FLEXI_CONFIG"); file.empty() && it != sources.environment.end()) file = it->second;
+  // Settings of the command line's client side, not of the server.
+  for (auto* name : {"FLEXI_CONFIG", "FLEXI_URL"}) sources.environment.erase(name);
+  const bool asked_for = !file.empty();
+  if (!asked_for) file = "flexiconnect.toml";
+  if (std::ifstream in(file); in) {
+    sources.file_name = file;
+    sources.toml.emplace(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
+  } else if (asked_for) {
+    loaded.problems.push_back({file, "can't be read"});
+  }
+  auto problems = runtime::read_config([&](runtime::OptionVisitor& v) { loaded.settings.describe(v); }, sources);
+  loaded.problems.insert(loaded.problems.end(), problems.begin(), problems.end());
+  // Values that could not be read keep their defaults, so the rest can be judged in the same run.
+  auto invalid = loaded.settings.validate();
+  loaded.problems.insert(loaded.problems.end(), invalid.begin(), invalid.end());
+  return loaded;
+}
+
+}  // namespace flexi::apps

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "mailers/mailbox/mailbox.hpp"
+#include "mailers/smtp/smtp_mailer.hpp"
+#include "runtime/config.hpp"
+#include "runtime/log_sink.hpp"
+#include "services/authentication/authentication_service.hpp"
+#include "services/broker/make_broker.hpp"
+#include "services/frontend/frontend.hpp"
+#include "services/logger/logger_service.hpp"
+#include "services/mail/mail_service.hpp"
+#include "stores/sqlite/idempotency_store.hpp"
+#include "stores/sqlite/log_store.hpp"
+#include "transports/http/options.hpp"
+#include "transports/queue/queue_options.hpp"
+
+namespace flexi::apps {
+
+/// Every setting of the program: each component's own Options, under one name.
+struct Settings {
+  std::string data_dir = "./flexiconnect-data";  ///< where everything embedded is stored
+  std::string admin_token_file{};                ///< administrator's token; needed off loopback
+  std::string example_user = "auto";             ///< auto: where every listener is on loopback
+  std::int64_t threads = 0;                      ///< 0: one per core
+  std::string log_level = "info";
+  std::string log_format = "auto";
+  std::chrono::milliseconds stop_grace{10'000};  ///< how long running requests may take when the process stops
+
+  transports::http::HttpServerOptions http{};
+  transports::http::HttpClientOptions http_client{};
+  services::broker::BrokerOptions broker{};
+  services::authentication::AuthenticationOptions authentication{};
+  services::logger::LoggerOptions logger{};
+  stores::sqlite::LogStoreOptions logs{};
+  stores::sqlite::IdempotencyStoreOptions idempotency{};
+  services::mail::MailOptions mail{};
+  mailers::mailbox::MailboxOptions mailbox{};
+  mailers::smtp::SmtpOptions smtp{};
+  transports::queue::QueueOptions queue{};
+  services::frontend::FrontEndOptions front_end{};
+
+  void describe(runtime::OptionVisitor& v);
+  runtime::Problems validate() const;
+
+  // For validated settings.
+  runtime::LogLevel level() const;
+  runtime::LogFormat format() const;
+  bool listens_on_loopback() const;
+  bool wants_example_user() const { return example_user == "yes" || (example_user == "auto" && listens_on_loopback()); }
+};
+
+struct LoadedSettings {
+  Settings settings;
+  runtime::Problems problems;  ///< empty: the settings are valid
+};
+
+/// Defaults, then the file, the environment, the flags.
+/// @param config_file empty: FLEXI_CONFIG, else ./flexiconnect.toml where it exists
+LoadedSettings load_settings(const std::string& config_file, std::vector<std::pair<std::string, std::string>> flags);
+
+}  // namespace flexi::apps
