@@ -155,6 +155,35 @@ TEST_F(QueueTest, StopLeavesWhatIsNotDoneAndCountsNoAttempt) {
   EXPECT_TRUE(ledger().adds_up());
 }
 
+TEST_F(QueueTest, StopUnderLoadLosesNothing) {
+  open();
+  ScriptedHandler handler;
+  std::atomic<int> accepted{0}, next{0};
+  std::atomic<bool> enough{false};
+  auto load = [](EmbeddedQueue* queue, std::atomic<int>* count, std::atomic<int>* id, std::atomic<bool>* end) -> asio::awaitable<void> {
+    while (!*end) {
+      auto reply = co_await queue->publish(log_request("m" + std::to_string((*id)++)), {});
+      if (reply) ++*count;
+    }
+  };
+  std::vector<std::future<void>> callers;
+  for (unsigned i = 0; i < 16; ++i)
+    callers.push_back(asio::co_spawn(shards_.executor(i % 2), load(queue_.get(), &accepted, &next, &enough), asio::use_future));
+  for (int round = 0; round < 10; ++round) {
+    const auto before = handler.seen().size();
+    serve(handler);
+    ASSERT_TRUE(handler.wait_for_calls(before + 50));
+    stop_server(std::chrono::milliseconds(round % 2 ? 1000 : 0));
+    EXPECT_TRUE(ledger().adds_up());
+  }
+  enough = true;
+  for (auto& caller : callers) caller.get();
+  serve(handler);
+  ASSERT_TRUE(eventually([&] { return ledger().in_flight == 0; }));
+  EXPECT_EQ(ledger().stored, accepted.load());
+  EXPECT_EQ(ledger().dead_lettered, 0);
+}
+
 TEST_F(QueueTest, StopAnswersThoseWhoWait) {
   open();
   ScriptedHandler handler;
