@@ -263,6 +263,7 @@ TEST_F(QueueTest, WhatTheCallerSaidReachesTheHandler) {
   ScriptedHandler handler;
   serve(handler);
   ASSERT_TRUE(handler.wait_for_calls(1));
+  stop_server();  // the call may still be on its way out of the handler
   const auto last = handler.last();
   EXPECT_TRUE(core::same_payload(last.payload, request.payload));
   EXPECT_EQ(last.accepted_at, request.accepted_at);
