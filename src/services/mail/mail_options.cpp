@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/mail/mail_service.hpp"
+
+namespace flexi::services::mail {
+
+void MailOptions::describe(runtime::OptionVisitor& v) {
+  using Extra = runtime::OptionVisitor::Extra;
+  v.field("from_address", from_address, "Sender of mails that name none; empty is noreply@<domain>", Extra{.also_env = "FROM_ADDRESS"});
+  v.field("from_name", from_name, "Display name of that sender", Extra{.also_env = "FROM_NAME"});
+  v.field("domain", domain, "Domain of mails' Message-ID", Extra{.also_env = "MAIL_DOMAIN"});
+  v.field("templates_dir", templates_dir, "Folder with your mail.html and mail.txt, read at the start; empty: the built-in ones");
+  v.field("entry_timeout", entry_timeout, "How long a mail waits for its own log entry, at most");
+}
+
+runtime::Problems MailOptions::validate() const {
+  runtime::Problems problems;
+  if (!from_address.empty()) {
+    if (auto address = parse_address("from_address", from_address); !address) problems.push_back({"from_address", address.error().message});
+  }
+  if (auto name = check_header_text("from_name", from_name, 256); !name) problems.push_back({"from_name", name.error().message});
+  if (!is_domain(domain)) problems.push_back({"domain", "must be a domain, e.g. example.com"});
+  if (auto templates = MailTemplates::load(templates_dir); !templates) problems.push_back({"templates_dir", templates.error().message});
+  if (entry_timeout.count() < 0 || entry_timeout > std::chrono::minutes(1)) problems.push_back({"entry_timeout", "must be 0s to 1m"});
+  return problems;
+}
+
+}  // namespace flexi::services::mail

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/mail/mail_service.hpp"
+
+#include <simdjson.h>
+
+#include <boost/asio/experimental/awaitable_operators.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/this_coro.hpp>
+
+#include "services/mail/mime_composer.hpp"
+
+namespace flexi::services::mail {
+
+namespace asio = boost::asio;
+using core::awaitable, core::CallContext, core::Reply, core::Request, core::Result;
+
+namespace {
+
+core::Result<void> check_message(const std::string& message) {
+  if (message.size() > MailService::kMaxMessageBytes)
+    return core::invalid_argument("message must be at most " + std::to_string(MailService::kMaxMessageBytes) + " bytes");
+  if (message.find('\0') != std::string::npos) return core::invalid_argument("message must not contain NUL");
+  if (!simdjson::validate_utf8(message.data(), message.size())) return core::invalid_argument("message must be valid UTF-8");
+  return core::ok();
+}
+
+/// The entry's id follows from the mail's, so that a mail that comes twice leaves one entry.
+core::MessageId entry_id(const core::MessageId& mail_id) {
+  auto id = core::MessageId::parse("mail-entry:" + mail_id.str());
+  return id ? std::move(id).value() : core::MessageId::generate();
+}
+
+awaitable<void> wait_until(CallContext::Clock::time_point time) {
+  asio::steady_timer timer(co_await asio::this_coro::executor, time);
+  co_await timer.async_wait(asio::use_awaitable);
+}
+
+}  // namespace
+
+core::Result<std::unique_ptr<MailService>> MailService::make(MailOptions options, MailPorts ports, runtime::LogSink& log) {
+  FLEXI_TRY(auto templates, MailTemplates::load(options.templates_dir));
+  Address sender{options.from_name, "noreply@" + options.domain};
+  if (!options.from_address.empty()) {
+    FLEXI_TRY(auto configured, parse_address("from_address", options.from_address));
+    sender.addr_spec = configured.addr_spec;
+    if (sender.name.empty()) sender.name = configured.name;
+  }
+  std::unique_ptr<MailService> service(new MailService(std::move(options), std::move(templates), ports, log));
+  service->default_sender_ = std::move(sender);
+  return service;
+}
+
+MailService::MailService(MailOptions options, MailTemplates templates, MailPorts ports, runtime::LogSink& log)
+    : options_(std::move(options)), templates_(std::move(templates)), ports_(ports), log_(log) {}
+
+awaitable<Result<Reply>> MailService::handle(Request request, CallContext context) {
+  if (context.expired()) co_return core::deadline_exceeded("the request was not answered in time");
+  if (request.action == core::actions::kMail) {
+    auto* mail = std::get_if<core::Mail>(&request.payload);
+    if (!mail) co_return core::invalid_argument("mail must be an object with from, to, subject and message");
+    auto content = std::move(*mail);
+    co_return co_await send(std::move(request), std::move(content), std::move(context));
+  }
+  auto* params = std::get_if<core::Json>(&request.payload);
+  std::string text = params ? std::move(params->text) : std::string("{}");
+  if (request.action == core::actions::kMailsList) co_return co_await list(std::move(text), std::move(context));
+  if (request.action == core::actions::kMailsGet) co_return co_await get(std::move(text), std::move(context));
+  if (request.action == core::actions::kMailsDelete) co_return co_await remove(std::move(text), std::move(context));
+  if (request.action == core::actions::kMailsRelease) co_return co_await release(std::move(text), std::move(context));
+  co_return core::unimplemented("unknown action");
+}
+
+core::Result<core::RenderedMail> MailService::render(const Request& request, const core::Mail& mail) const {
+  MimeContent content;
+  content.id = request.id;
+  content.domain = options_.domain;
+  content.date = request.accepted_at;
+  content.subject = mail.subject;
+  content.from = default_sender_;
+  if (!mail.from.empty()) {
+    FLEXI_TRY(content.from, parse_address("from", mail.from));
+  }
+  FLEXI_TRY(content.to, parse_address_list("to", mail.to));
+  FLEXI_TRY(check_header_text("subject", mail.subject, kMaxSubjectBytes));
+  FLEXI_TRY(check_message(mail.message));
+  FLEXI_TRY(content.html, templates_.render_html(mail.message));
+  FLEXI_TRY(content.plain, templates_.render_plain(mail.message));
+
+  core::RenderedMail rendered;
+  rendered.id = request.id;
+  rendered.mime = compose_mime(content);
+  rendered.from = std::move(content.from.addr_spec);
+  for (auto& recipient : content.to) rendered.to.push_back(std::move(recipient.addr_spec));
+  rendered.subject = std::move(content.subject);
+  rendered.html = std::move(content.html);
+  rendered.plain = std::move(content.plain);
+  rendered.created_at = content.date;
+  return rendered;
+}
+
+awaitable<Result<Reply>> MailService::send(Request request, core::Mail mail, CallContext context) {
+  if (request.accepted_at == core::Timestamp{}) request.accepted_at = std::chrono::system_clock::now();
+  auto rendered = render(request, mail);
+  if (!rendered) co_return rendered.error();
+  auto delivered = co_await ports_.mailer->deliver(std::move(rendered).value(), context);
+  if (!delivered) co_return delivered.error();
+  Reply reply{.message = "sent to " + mail.to, .duplicate = delivered.value() == core::Delivered::duplicate};
+  if (ports_.logger) {
+    std::string data = reply.message + ": " + mail.subject;
+    co_await leave_entry(std::move(request.id), request.accepted_at, std::move(data), std::move(context));
+  }
+  co_return reply;
+}
+
+awaitable<void> MailService::leave_entry(core::MessageId mail_id, core::Timestamp accepted_at, std::string data, CallContext context) {
+  using namespace asio::experimental::awaitable_operators;
+  // Half of what is left at most, so that a logger that hangs can't take the mail's answer with it.
+  CallContext entry_context = context.limited_to(std::min(options_.entry_timeout, context.remaining() / 2));
+  entry_context.caller.clear();
+  Request entry;
+  entry.id = entry_id(mail_id);
+  entry.action = core::actions::kLog;
+  entry.payload = core::LogEntry{"mail", std::move(data)};
+  entry.accepted_at = accepted_at;
+  std::string why;
+  try {
+    auto stored = co_await (ports_.logger->handle(std::move(entry), entry_context) || wait_until(entry_context.deadline));
+    if (stored.index() == 1) {
+      why = "not answered in time";
+    } else if (auto& result = std::get<0>(stored); !result) {
+      why = result.error().message + (result.error().detail.empty() ? "" : ": " + result.error().detail);
+    }
+  } catch (const std::exception& e) {  // a bug of the logger's, or the mail's caller went away
+    why = e.what();
+  }
+  if (!why.empty()) log_.warning("a mail's log entry was not stored", {{"mail", mail_id.str()}, {"error", why}});
+}
+
+}  // namespace flexi::services::mail

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "core/mailer.hpp"
+#include "runtime/log_sink.hpp"
+#include "runtime/options.hpp"
+#include "services/mail/address.hpp"
+#include "services/mail/mail_templates.hpp"
+
+namespace flexi::services::mail {
+
+struct MailOptions {
+  std::string from_address{};                     ///< sender of mails that name none; empty: noreply@<domain>
+  std::string from_name{};                        ///< that sender's display name
+  std::string domain = "localhost";               ///< right side of Message-ID
+  std::string templates_dir{};                    ///< folder with mail.html and mail.txt, read at the start; empty: the built-in ones
+  std::chrono::milliseconds entry_timeout{2000};  ///< how long a mail waits for its own log entry, at most
+
+  void describe(runtime::OptionVisitor& visitor);
+  runtime::Problems validate() const;
+};
+
+/// What the service works with. `mailer` is needed, the others are null where the deployment has none.
+struct MailPorts {
+  core::Mailer* mailer = nullptr;    ///< takes every mail
+  core::Mailbox* mailbox = nullptr;  ///< null: mails.* is unimplemented
+  core::Mailer* smtp = nullptr;      ///< where mails.release sends; null: unimplemented
+  core::Handler* logger = nullptr;   ///< takes the entry that each mail leaves; its failing never fails a mail
+};
+
+/// Answers "mail", "mails.list", "mails.get", "mails.delete" and "mails.release".
+/// Lifetime/threads: any thread; ports and log outlive it
+class MailService final : public core::Handler {
+ public:
+  static constexpr std::size_t kMaxSubjectBytes = 998;
+  static constexpr std::size_t kMaxMessageBytes = 1u << 20;
+
+  /// @return invalid_argument where the templates can't be used
+  static core::Result<std::unique_ptr<MailService>> make(MailOptions options, MailPorts ports, runtime::LogSink& log);
+
+  core::awaitable<core::Result<core::Reply>> handle(core::Request request, core::CallContext context) override;
+
+ private:
+  MailService(MailOptions options, MailTemplates templates, MailPorts ports, runtime::LogSink& log);
+
+  core::awaitable<core::Result<core::Reply>> send(core::Request request, core::Mail mail, core::CallContext context);
+  core::Result<core::RenderedMail> render(const core::Request& request, const core::Mail& mail) const;
+  core::awaitable<void> leave_entry(core::MessageId mail_id, core::Timestamp accepted_at, std::string data, core::CallContext context);
+
+  core::awaitable<core::Result<core::Reply>> list(std::string params, core::CallContext context);
+  core::awaitable<core::Result<core::Reply>> get(std::string params, core::CallContext context);
+  core::awaitable<core::Result<core::Reply>> remove(std::string params, core::CallContext context);
+  core::awaitable<core::Result<core::Reply>> release(std::string params, core::CallContext context);
+
+  MailOptions options_;
+  Address default_sender_;
+  MailTemplates templates_;
+  MailPorts ports_;
+  runtime::LogSink& log_;
+};
+
+}  // namespace flexi::services::mail

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace flexi::services::mail {
+
+/// Text as a quoted-printable body: CRLF line ends, lines of at most 76 characters, a CRLF at the end. Any line break
+/// of the input (LF, CRLF, CR) is one.
+/// Source: RFC 2045 section 6.7
+std::string quoted_printable(std::string_view text);
+
+/// `text` as the value of an unstructured header field, folded, without the field's name: as it is where a reader gets
+/// it back unchanged, else as encoded-words in UTF-8.
+/// @param used columns of the first line that the field's name takes, at most 12
+/// Source: RFC 2047 sections 2 and 5, RFC 5322 section 2.2.3
+std::string encode_unstructured(std::string_view text, std::size_t used);
+
+/// `name` as a phrase in front of an address: atoms, a quoted-string, or encoded-words.
+/// Source: RFC 5322 section 3.2.5, RFC 2047 section 5 (3)
+std::string encode_phrase(std::string_view name);
+
+}  // namespace flexi::services::mail
