@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "transports/http/address.hpp"
+
+#include <charconv>
+
+namespace flexi::transports::http {
+
+core::Result<Authority> parse_authority(std::string_view text) {
+  const auto wrong = [&] { return core::invalid_argument("an address is host:port, e.g. 127.0.0.1:8080, not \"" + std::string(text) + "\""); };
+  Authority authority;
+  std::string_view port;
+  if (text.starts_with('[')) {
+    const auto close = text.find(']');
+    if (close == text.npos) return wrong();
+    authority.host = text.substr(1, close - 1);
+    port = text.substr(close + 1);
+  } else {
+    const auto colon = std::min(text.find(':'), text.size());
+    authority.host = text.substr(0, colon);
+    port = text.substr(colon);
+  }
+  for (unsigned char c : authority.host)
+    if (c <= 0x20 || c >= 0x7f || c == '/' || c == '@' || c == '?' || c == '#') return wrong();
+  if (port.empty()) return authority;
+  unsigned number = 0;
+  auto [end, ec] = std::from_chars(port.data() + 1, port.data() + port.size(), number);
+  if (port.front() != ':' || ec != std::errc() || end != port.data() + port.size() || number > 65535) return wrong();
+  authority.port = static_cast<std::uint16_t>(number);
+  return authority;
+}
+
+core::Result<Authority> parse_endpoint(std::string_view text) {
+  constexpr std::string_view kScheme = "http://";
+  const auto wrong = core::invalid_argument("an HTTP endpoint is http://host:port, not \"" + std::string(text) + "\"");
+  if (!text.starts_with(kScheme)) return wrong;
+  auto rest = text.substr(kScheme.size());
+  if (rest.ends_with('/')) rest.remove_suffix(1);
+  auto authority = parse_authority(rest);
+  if (!authority || authority.value().host.empty() || authority.value().port == 0) return wrong;
+  return authority;
+}
+
+std::string to_authority(const boost::asio::ip::tcp::endpoint& endpoint) {
+  return to_authority(Authority{endpoint.address().to_string(), endpoint.port()});
+}
+
+std::string to_authority(const Authority& authority) {
+  const bool v6 = authority.host.find(':') != std::string::npos;
+  return (v6 ? "[" + authority.host + "]" : authority.host) + ":" + std::to_string(authority.port);
+}
+
+}  // namespace flexi::transports::http

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <boost/asio/ip/tcp.hpp>
+#include <string>
+#include <string_view>
+
+#include "core/result.hpp"
+
+namespace flexi::transports::http {
+
+struct Authority {
+  std::string host;  ///< without the brackets of an IPv6 address
+  std::uint16_t port = 80;
+};
+
+/// "host:port", "host", "[::1]:port".
+core::Result<Authority> parse_authority(std::string_view text);
+/// "http://host:port", with or without a slash at the end.
+core::Result<Authority> parse_endpoint(std::string_view text);
+std::string to_authority(const boost::asio::ip::tcp::endpoint& endpoint);
+std::string to_authority(const Authority& authority);
+
+}  // namespace flexi::transports::http
