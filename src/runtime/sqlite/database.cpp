@@ -151,12 +151,15 @@ void Database::Impl::run_idle_work() {
 
 /// Idle work costs a commit of its own, so it waits for a pause in the writes, but not for ever.
 bool Database::Impl::wait_for_writes(std::unique_lock<std::mutex>& lock) {
-  constexpr std::chrono::milliseconds kPause(100), kLongest(5000);
+  constexpr std::chrono::milliseconds kPause(100), kLongest(5000), kAnyway(60000);
   auto has_writes = [&] { return stopping || !write_queue.empty(); };
-  if (!idle_work || !idle_work_left) {
-    write_wake.wait(lock, [&] { return has_writes() || (idle_work && idle_work_left); });
+  auto may_idle = [&] { return idle_work && idle_work_left; };
+  while (!has_writes() && !may_idle()) {
+    // Retention by age has work though nothing was written.
+    if (write_wake.wait_for(lock, kAnyway) == std::cv_status::timeout) idle_work_left = true;
     last_idle_work = std::chrono::steady_clock::now();
   }
+  if (!may_idle()) return true;
   if (!stopping && std::chrono::steady_clock::now() - last_idle_work > kLongest) return false;
   return write_wake.wait_for(lock, kPause, has_writes);
 }
