@@ -34,6 +34,8 @@ std::size_t read_answer(char* data, std::size_t size, std::size_t count, void* t
   const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
   if (line.size() < 3 || !is_digit(line[0]) || !is_digit(line[1]) || !is_digit(line[2])) return size * count;
   const int code = (line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0');
+  // After a refusal curl says QUIT; the goodbye is not the answer that counts.
+  if (code == 221 && transfer.answer_code >= 400) return size * count;
   if (code != transfer.answer_code) transfer.answer.clear();
   transfer.answer_code = code;
   if (!transfer.answer.empty()) line.remove_prefix(std::min<std::size_t>(4, line.size()));

@@ -34,7 +34,7 @@ class Handler:
 
 
 def check_login(server, session, envelope, mechanism, data):
-    return AuthResult(success=data.login == b"user" and data.password == b"secret")
+    return AuthResult(success=data.login == b"user" and data.password == b"secret", handled=False)
 
 
 class CountingSMTP(SMTP):
