@@ -50,24 +50,25 @@ MessageId MessageId::generate() {
   return MessageId(std::move(text));
 }
 
-Result<MessageId> MessageId::parse(std::string_view text) {
-  if (text.empty()) return invalid_argument("id must not be empty");
-  if (text.size() > kMaxBytes) return invalid_argument("id must be at most " + std::to_string(kMaxBytes) + " characters");
+Result<MessageId> MessageId::parse(std::string_view text, std::string_view field) {
+  const auto bad = [field](const std::string& what) { return invalid_argument(std::string(field) + what); };
+  if (text.empty()) return bad(" must not be empty");
+  if (text.size() > kMaxBytes) return bad(" must be at most " + std::to_string(kMaxBytes) + " characters");
   for (unsigned char c : text)
     if (c <= 0x20 || c >= 0x7f || c == '"' || c == '\\' || c == '\'')
-      return invalid_argument("id may hold printable ASCII characters only, without spaces, quotes and backslashes");
+      return bad(" may hold printable ASCII characters only, without spaces, quotes and backslashes");
   return MessageId(std::string(text));
 }
 
-Result<MessageId> MessageId::from_key(std::string_view key, std::string_view caller) {
-  if (key.empty()) return invalid_argument("Idempotency-Key must not be empty");
-  if (caller.empty()) {
-    if (key.front() == '~') return invalid_argument("Idempotency-Key must not begin with '~'");
-    return parse(key);
+Result<MessageId> MessageId::from_key(std::string_view key, std::string_view caller, std::string_view field) {
+  // An empty key stays empty whoever calls.
+  if (caller.empty() || key.empty()) {
+    if (key.starts_with('~')) return invalid_argument(std::string(field) + " must not begin with '~'");
+    return parse(key, field);
   }
   std::string scoped;
   scoped.append("~").append(caller).append("~").append(key);
-  return parse(scoped);
+  return parse(scoped, field);
 }
 
 }  // namespace flexi::core

@@ -21,10 +21,12 @@ class MessageId {
   static MessageId generate();
   /// An id of ours or of a peer, as it was.
   /// @return invalid_argument unless 1 to kMaxBytes printable ASCII characters without space, quote or backslash
-  static Result<MessageId> parse(std::string_view text);
+  /// @param field what an error calls it
+  static Result<MessageId> parse(std::string_view text, std::string_view field = "id");
   /// A caller's key, scoped by who called: an authenticated caller's keys never meet a stranger's.
   /// @param caller empty for an anonymous caller, whose keys may not begin with '~'
-  static Result<MessageId> from_key(std::string_view key, std::string_view caller);
+  /// @param field  what an error calls it: "Idempotency-Key", or the field where it stood
+  static Result<MessageId> from_key(std::string_view key, std::string_view caller, std::string_view field = "Idempotency-Key");
 
   bool empty() const { return text_.empty(); }
   const std::string& str() const { return text_; }

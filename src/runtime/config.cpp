@@ -251,16 +251,29 @@ class Reader final : public EachField<Reader> {
   std::set<std::string> keys_, envs_, flags_;
 };
 
+/// A TOML table's own keys stand before its inner tables, in whatever order they were described.
 class Printer final : public EachField<Printer> {
  public:
-  void group_begins(const std::string& path, std::string_view doc) { out += "\n# " + std::string(doc) + "\n[" + path + "]\n"; }
+  void group_begins(const std::string& path, std::string_view doc) { sections_.push_back({path, "\n# " + std::string(doc) + "\n[" + path + "]\n"}); }
   void visit(const std::string& key, auto& value, std::string_view doc, Extra extra) {
-    const auto name = key.substr(key.rfind('.') + 1);
+    const auto dot = key.rfind('.');
+    const auto name = key.substr(dot + 1), path = dot == key.npos ? "" : key.substr(0, dot);
+    auto& text = std::find_if(sections_.begin(), sections_.end(), [&](auto& section) { return section.path == path; })->text;
     const bool hidden = extra.secret == Secret::yes && !text_of(value).empty();
-    out += "# " + std::string(doc) + " (" + env_name(key) + (extra.also_env ? std::string(", ") + extra.also_env : "") + ")\n";
-    out += name + " = " + (hidden ? "\"***\"" : toml_text(value)) + "\n";
+    text += "# " + std::string(doc) + " (" + env_name(key) + (extra.also_env ? std::string(", ") + extra.also_env : "") + ")\n";
+    text += name + " = " + (hidden ? "\"***\"" : toml_text(value)) + "\n";
   }
-  std::string out;
+  std::string take() {
+    std::string all;
+    for (auto& section : sections_) all += section.text;
+    return all;
+  }
+
+ private:
+  struct Section {
+    std::string path, text;
+  };
+  std::vector<Section> sections_{{"", ""}};
 };
 
 class Lister final : public EachField<Lister> {
@@ -299,7 +312,7 @@ Problems read_config(const Describe& describe, const ConfigSources& sources) {
 std::string print_config(const Describe& describe) {
   Printer printer;
   describe(printer);
-  return printer.out;
+  return printer.take();
 }
 
 std::vector<FlagInfo> list_settings(const Describe& describe) {

@@ -28,12 +28,14 @@ struct Everything {
   double ratio = 0.5;
   std::vector<std::string> names{"a"};
   HttpPart http;
+  std::string last = "last";
   void describe(OptionVisitor& v) {
     v.field("data_dir", data_dir, "Where the data lies");
     v.field("color", color, "Colours");
     v.field("ratio", ratio, "Ratio");
     v.field("names", names, "Names");
     v.group("http", "The HTTP server", http);
+    v.field("last", last, "A field behind a group");
   }
 };
 

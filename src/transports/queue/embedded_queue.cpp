@@ -70,7 +70,10 @@ class QueueClient final : public core::Client {
   explicit QueueClient(EmbeddedQueue& queue) : queue_(queue) {}
   core::awaitable<Result<Reply>> handle(core::Request request, core::CallContext context) override {
     if (stopped_) co_return core::unavailable("the queue's client is stopped");
-    co_return co_await queue_.publish(std::move(request), std::move(context));
+    auto reply = co_await queue_.publish(std::move(request), std::move(context));
+    // Callers see which queue it was: not RabbitMQ.
+    if (reply) reply.value().way = "amqp;queue=embedded";
+    co_return reply;
   }
   core::awaitable<void> stop(core::StopOptions) override {
     stopped_ = true;
