@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/co_spawn.hpp>
+
+#include "transports/http/client_codec.hpp"
+#include "transports/http/exchange.hpp"
+#include "transports/http/http.hpp"
+#include "transports/http/pipeline.hpp"
+
+namespace flexi::transports::http {
+
+namespace asio = boost::asio;
+using boost::system::error_code;
+
+namespace {
+
+/// What one shard has of a client: its own connections, its own view of the peer's addresses.
+class ClientShard {
+ public:
+  ClientShard(asio::any_io_executor executor, const HttpClientOptions& options, const Authority& authority, const PeerHeader& peer, runtime::LogSink& log)
+      : options_(options), peer_(peer), scope_(executor, "http client", log), calls_done_(executor, asio::steady_timer::time_point::max()),
+        deadlines_(std::make_shared<Deadlines>(executor)), pool_(std::make_shared<Pool>(executor, options, deadlines_)),
+        balancer_(scope_, options, authority) {}
+
+  const asio::any_io_executor& executor() const { return scope_.executor(); }
+
+  core::awaitable<core::Result<core::Reply>> call(core::Request request, core::CallContext context) {
+    if (stopping_) co_return core::unavailable("the client has stopped");
+    if (context.expired()) co_return core::deadline_exceeded("the request's time was over before it was sent");
+    if (!started_) {
+      started_ = true;
+      scope_.spawn(deadlines_->run());
+    }
+    const Running running(*this);
+    auto ready = co_await balancer_.ready();
+    if (!ready) co_return ready.error();
+    std::string wire;
+    append_request(wire, peer_, request, context);
+    if (options_.pipeline_logs && request.action == core::actions::kLog) co_return co_await pipelined(std::move(wire), context);
+    co_return co_await pooled(std::move(wire), context);
+  }
+
+  core::awaitable<void> stop(std::chrono::milliseconds grace) {
+    co_await asio::this_coro::throw_if_cancelled(false);
+    stopping_ = true;
+    const auto until = std::chrono::steady_clock::now() + grace;
+    error_code ignored;
+    while (running_ != 0 && std::chrono::steady_clock::now() < until) {
+      calls_done_.expires_at(until);
+      co_await calls_done_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+    }
+    deadlines_->stop();
+    pool_->close();
+    for (auto& pipeline : pipelines_) pipeline->close();
+    // Once more for whoever began to wait while the others were told.
+    while (running_ != 0) {
+      deadlines_->expire_all();
+      co_await asio::post(executor(), asio::use_awaitable);
+    }
+    deadlines_->expire_all();  // event streams
+    scope_.cancel();
+    co_await scope_.join();
+  }
+
+ private:
+  struct Running {
+    explicit Running(ClientShard& s) : shard(s) { ++shard.running_; }
+    ~Running() {
+      if (--shard.running_ == 0) shard.calls_done_.cancel();
+    }
+    ClientShard& shard;
+  };
+
+  core::awaitable<core::Result<core::Reply>> pooled(std::string wire, core::CallContext context) {
+    for (auto fresh : {Pool::Fresh::no, Pool::Fresh::yes}) {
+      auto lease = co_await pool_->acquire(balancer_, fresh, context);
+      if (!lease) co_return lease.error();
+      const bool reused = lease.value().reused();
+      bool nothing_written = false;
+      auto reply = co_await exchange(lease.value(), wire, options_.max_answer_bytes, context, nothing_written);
+      // A kept connection that died since its last use: the request has not left.
+      if (!reply && nothing_written && reused && fresh == Pool::Fresh::no && !context.expired()) continue;
+      co_return reply;
+    }
+    co_return core::unavailable("the connection to the service broke");
+  }
+
+  core::awaitable<core::Result<core::Reply>> pipelined(std::string wire, core::CallContext context) {
+    for (std::size_t attempt = 1;; ++attempt) {
+      auto& pipeline = pipeline_to(balancer_.next());
+      bool connected = true;
+      auto reply = co_await pipeline.call(wire, context, connected);
+      if (connected) {
+        if (reply) balancer_.reached(pipeline.endpoint());
+        co_return reply;
+      }
+      balancer_.set_aside(pipeline.endpoint());
+      if (attempt >= balancer_.size() || context.expired()) co_return reply;
+    }
+  }
+
+  Pipeline& pipeline_to(const Pipeline::Endpoint& endpoint) {
+    for (auto& pipeline : pipelines_)
+      if (pipeline->endpoint() == endpoint) return *pipeline;
+    return *pipelines_.emplace_back(std::make_unique<Pipeline>(scope_, options_, *deadlines_, endpoint));
+  }
+
+  const HttpClientOptions& options_;
+  const PeerHeader& peer_;
+  runtime::TaskScope scope_;
+  asio::steady_timer calls_done_;
+  std::shared_ptr<Deadlines> deadlines_;
+  std::shared_ptr<Pool> pool_;
+  Balancer balancer_;
+  std::vector<std::unique_ptr<Pipeline>> pipelines_;  ///< one per address ever seen
+  std::size_t running_ = 0;
+  bool started_ = false, stopping_ = false;
+};
+
+core::awaitable<void> call_there(ClientShard* shard, core::Request request, core::CallContext context, std::optional<core::Result<core::Reply>>* result) {
+  result->emplace(co_await shard->call(std::move(request), std::move(context)));
+}
+
+class HttpClient final : public core::Client {
+ public:
+  HttpClient(HttpClientOptions options, const Process& process, const Authority& authority)
+      : options_(std::move(options)), peer_{to_authority(authority), process.admin_token} {
+    for (unsigned i = 0; i < process.shards.size(); ++i)
+      shards_.push_back(std::make_unique<ClientShard>(process.shards.executor(i), options_, authority, peer_, process.log));
+  }
+
+  core::awaitable<core::Result<core::Reply>> handle(core::Request request, core::CallContext context) override {
+    auto& shard = *shards_[runtime::Shards::current()];
+    const auto here = co_await asio::this_coro::executor;
+    try {
+      if (here == shard.executor()) co_return co_await shard.call(std::move(request), std::move(context));
+      // From any other thread: over there. The deadline holds there; a cancellation does not cross.
+      std::optional<core::Result<core::Reply>> result;
+      auto call = call_there(&shard, std::move(request), std::move(context), &result);
+      co_await asio::co_spawn(shard.executor(), std::move(call), asio::bind_cancellation_slot(asio::cancellation_slot(), asio::use_awaitable));
+      co_return std::move(*result);
+    } catch (const boost::system::system_error& e) {
+      if (e.code() != asio::error::operation_aborted) throw;
+      // The caller's coroutine throws when it is cancelled; where the request stood then is not known.
+      co_return runtime::cancelled_error(core::Sent::maybe);
+    }
+  }
+
+  core::awaitable<void> stop(core::StopOptions options) override {
+    co_await asio::this_coro::throw_if_cancelled(false);
+    for (auto& shard : shards_) {
+      auto stopped = shard->stop(options.grace);
+      co_await asio::co_spawn(shard->executor(), std::move(stopped), asio::use_awaitable);
+    }
+  }
+
+ private:
+  const HttpClientOptions options_;
+  const PeerHeader peer_;
+  std::vector<std::unique_ptr<ClientShard>> shards_;
+};
+
+}  // namespace
+
+core::Result<std::unique_ptr<core::Client>> connect(HttpClientOptions options, Process process, std::string endpoint) {
+  FLEXI_TRY(auto authority, parse_endpoint(endpoint));
+  return std::unique_ptr<core::Client>(std::make_unique<HttpClient>(std::move(options), process, authority));
+}
+
+}  // namespace flexi::transports::http
