@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <sys/stat.h>
+
 #include <csignal>
 
 #include "apps/cli/command_line.hpp"
@@ -7,5 +9,6 @@ int main(int argc, char** argv) {
   // A peer that closed, or a file-size limit, is an error of that write, not the end of the process.
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);
+  ::umask(077);  // what is stored here holds password hashes and mails
   return flexi::apps::cli::run_command_line(argc, argv);
 }

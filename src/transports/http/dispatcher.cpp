@@ -226,6 +226,8 @@ core::Result<void> Dispatcher::plan_call(Plan& plan, const Head& head, const Rou
       if (body_via && request.via != *via) return core::invalid_argument("X-Flexi-Via and the body's via differ: give one");
       request.via = *via;
     }
+    // The contract's call by name: straight to the logger, answered once it is stored.
+    if (plan.target == Target::log_grpc && !head.via.data() && !body_via) request.via = core::Via::inproc;
   }
   if (head.ack.data()) {
     const auto ack = core::ack_from(head.ack);
@@ -282,7 +284,8 @@ core::Result<void> Dispatcher::read_identity(Plan& plan, const Head& head, const
     if (head.flexi_id.starts_with('~') && plan.context.caller.empty()) return core::invalid_argument("X-Flexi-Id must not begin with '~'");
     FLEXI_TRY(request.id, core::MessageId::parse(head.flexi_id));
   } else if (request.id_from_caller) {
-    FLEXI_TRY(request.id, core::MessageId::from_key(body_id ? std::string_view(*body_id) : head.idempotency_key, plan.context.caller));
+    FLEXI_TRY(request.id, core::MessageId::from_key(body_id ? std::string_view(*body_id) : head.idempotency_key, plan.context.caller,
+                                                         body_id ? "id" : "Idempotency-Key"));
   } else {
     request.id = core::MessageId::generate();
   }
