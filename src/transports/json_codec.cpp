@@ -186,6 +186,24 @@ std::string payload_to_json(const core::Payload& payload) {
   return out += '}';
 }
 
+core::Result<void> check_utf8(const core::Payload& payload) {
+  std::string_view wrong;
+  const auto check = [&](std::string_view name, const std::string& text) {
+    if (!simdjson::validate_utf8(text)) wrong = name;
+  };
+  if (auto* entry = std::get_if<core::LogEntry>(&payload)) {
+    check("name", entry->name), check("data", entry->data);
+  } else if (auto* credentials = std::get_if<core::Credentials>(&payload)) {
+    check("email", credentials->email), check("password", credentials->password);
+  } else if (auto* mail = std::get_if<core::Mail>(&payload)) {
+    check("from", mail->from), check("to", mail->to), check("subject", mail->subject), check("message", mail->message);
+  } else {
+    check("the payload", std::get<core::Json>(payload).text);
+  }
+  if (!wrong.empty()) return core::invalid_argument(std::string(wrong) + " must be valid UTF-8");
+  return core::ok();
+}
+
 core::Result<HandleBody> read_handle_body(std::string_view json) {
   FLEXI_TRY(auto object, parse_object(json));
   HandleBody body;

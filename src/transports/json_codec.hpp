@@ -26,6 +26,10 @@ core::Result<core::Payload> payload_from_json(std::string_view action, std::stri
 /// What payload_from_json reads back, fields in the contract's order. Credentials are written in full: mind where it goes.
 std::string payload_to_json(const core::Payload& payload);
 
+/// JSON is UTF-8: what is not can't be sent as it is, and must not be sent as something else.
+/// @return invalid_argument that names the field
+core::Result<void> check_utf8(const core::Payload& payload);
+
 /// A broker's request as it stands in a body. The id is the caller's key, not scoped yet (MessageId::from_key).
 struct HandleBody {
   core::Request request;              ///< action, payload, via and ack; neither id nor accepted_at

@@ -6,6 +6,7 @@
 #include "transports/http/exchange.hpp"
 #include "transports/http/http.hpp"
 #include "transports/http/pipeline.hpp"
+#include "transports/json_codec.hpp"
 
 namespace flexi::transports::http {
 
@@ -34,6 +35,7 @@ class ClientShard {
     const Running running(*this);
     auto ready = co_await balancer_.ready();
     if (!ready) co_return ready.error();
+    if (auto text = check_utf8(request.payload); !text) co_return text.error();
     std::string wire;
     append_request(wire, peer_, request, context);
     if (options_.pipeline_logs && request.action == core::actions::kLog) co_return co_await pipelined(std::move(wire), context);

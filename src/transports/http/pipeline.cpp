@@ -44,8 +44,10 @@ core::awaitable<core::Result<core::Reply>> Pipeline::call(std::string wire, core
       flush();
     }
   };
-  Deadlines::Watch watch(deadlines_, context.deadline, [&mine] {
+  Deadlines::Watch watch(deadlines_, context.deadline, [this, &mine] {
     if (mine) mine->complete(runtime::cancelled_error(core::Sent::maybe));
+    error_code ignored;
+    if (!waiting_.empty() && waiting_.front().deadline + kStuck < Deadlines::Clock::now()) socket_.close(ignored);
   });
   auto reply = co_await runtime::wait_for_completion<core::Reply>(std::move(start), runtime::cancelled_error(core::Sent::maybe));
   connected = *reached;
@@ -117,12 +119,6 @@ asio::awaitable<void> Pipeline::read_answers() {
         if (ec || parser.is_done()) break;
         if (used != 0) continue;
       }
-      const auto limit = waiting_.empty() ? Deadlines::Clock::time_point::max() : std::max(waiting_.front().deadline, Deadlines::Clock::time_point{});
-      const bool endless = limit == Deadlines::Clock::time_point::max();
-      Deadlines::Watch watch(deadlines_, endless ? limit : limit + kStuck, [this] {
-        error_code ignored;
-        socket_.close(ignored);
-      });
       const auto got = co_await socket_.async_read_some(buffer.prepare(kReadBytes), asio::redirect_error(asio::use_awaitable, ec));
       if (ec) break;
       buffer.commit(got);
