@@ -245,8 +245,9 @@ asio::awaitable<void> Connection::linger() {
 }
 
 void Connection::cancel(Call& call, Cancelled why) {
-  if (!call.signal || call.cancelled != Cancelled::no) return;
-  call.cancelled = why;
+  if (!call.signal) return;
+  if (call.cancelled == Cancelled::no) call.cancelled = why;
+  // At every tick again: a handler between two waits does not notice the first.
   call.signal->emit(asio::cancellation_type::terminal);
 }
 

@@ -77,13 +77,14 @@ class TestHandler final : public core::Handler {
 
   /// Until cancelled or released.
   core::awaitable<Result<Reply>> wait() {
+    co_await asio::this_coro::throw_if_cancelled(false);
     asio::steady_timer timer(co_await asio::this_coro::executor, 30s);
     ++waiting;
     for (;;) {
       timer.expires_after(1ms);
       boost::system::error_code ec;
       co_await timer.async_wait(asio::redirect_error(use_awaitable, ec));
-      if (ec == asio::error::operation_aborted) {
+      if ((co_await asio::this_coro::cancellation_state).cancelled() != asio::cancellation_type::none) {
         ++cancelled;
         co_return core::cancelled("cancelled");
       }

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "transports/http/security.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace flexi::transports::http {
+namespace {
+
+using core::ErrorKind;
+
+struct Case {
+  const char* what;
+  Asker asker;
+  std::optional<ErrorKind> refused;
+};
+
+TEST(Security, WhoMayAdminister) {
+  const auto at = [](const char* address) { return boost::asio::ip::make_address(address); };
+  const AdminRules rules{"token", "10.0.0.5", {"https://ops.example"}};
+  const Case cases[] = {
+      {"local", {at("127.0.0.1"), "localhost:8080"}, {}},
+      {"local, IPv6", {at("::1"), "[::1]:8080"}, {}},
+      {"local, mapped", {at("::ffff:127.0.0.1"), "127.0.0.1:8080"}, {}},
+      {"local, own address", {at("127.0.0.1"), "10.0.0.5:8080"}, {}},
+      {"rebound name", {at("127.0.0.1"), "evil.example:8080"}, ErrorKind::unauthenticated},
+      {"name that only begins so", {at("127.0.0.1"), "localhost.evil.example"}, ErrorKind::unauthenticated},
+      {"remote with a local name", {at("10.0.0.9"), "localhost"}, ErrorKind::unauthenticated},
+      {"remote with the token", {.peer = at("10.0.0.9"), .host = "broker", .authorization = "Bearer token"}, {}},
+      {"remote with a wrong token", {.peer = at("10.0.0.9"), .host = "broker", .authorization = "Bearer tokem"}, ErrorKind::unauthenticated},
+      {"remote with a prefix", {.peer = at("10.0.0.9"), .host = "broker", .authorization = "Bearer tok"}, ErrorKind::unauthenticated},
+      {"through a proxy", {.peer = at("127.0.0.1"), .host = "localhost", .forwarded = true}, ErrorKind::unauthenticated},
+      {"same origin", {.peer = at("127.0.0.1"), .host = "localhost:8080", .origin = "http://localhost:8080"}, {}},
+      {"other port", {.peer = at("127.0.0.1"), .host = "localhost:8080", .origin = "http://localhost:9090"}, ErrorKind::permission_denied},
+      {"configured origin", {.peer = at("127.0.0.1"), .host = "localhost:8080", .origin = "https://ops.example"}, {}},
+      {"foreign origin with the token",
+       {.peer = at("127.0.0.1"), .host = "localhost", .origin = "https://evil.example", .authorization = "Bearer token"},
+       ErrorKind::permission_denied},
+      {"null origin", {.peer = at("127.0.0.1"), .host = "localhost", .origin = "null"}, ErrorKind::permission_denied},
+      {"embedded elsewhere", {.peer = at("127.0.0.1"), .host = "localhost", .fetch_site = "cross-site", .fetch_mode = "no-cors"}, ErrorKind::permission_denied},
+      {"followed a link", {.peer = at("127.0.0.1"), .host = "localhost", .fetch_site = "cross-site", .fetch_mode = "navigate"}, {}},
+  };
+  for (auto& c : cases) {
+    const auto result = check_administrator(rules, c.asker);
+    EXPECT_EQ(!result, c.refused.has_value()) << c.what;
+    if (!result && c.refused) EXPECT_EQ(core::to_string(result.error().kind), core::to_string(*c.refused)) << c.what;
+  }
+}
+
+TEST(Security, WithoutATokenARemoteIsToldHowToSetOne) {
+  const AdminRules rules{"", "0.0.0.0", {}};
+  const auto remote = boost::asio::ip::make_address("10.0.0.9");
+  const auto result = check_administrator(rules, {.peer = remote, .host = "broker"});
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().kind, ErrorKind::permission_denied);
+  EXPECT_THAT(result.error().message, testing::HasSubstr("FLEXI_ADMIN_TOKEN_FILE"));
+  EXPECT_FALSE(check_administrator(rules, {.peer = remote, .host = "broker", .authorization = "Bearer "}));
+}
+
+}  // namespace
+}  // namespace flexi::transports::http
