@@ -62,6 +62,11 @@ struct Storage {
     Storage storage;
     runtime::sqlite::DatabaseOptions options;
     options.path = directory.database_file();
+    process.readiness.set_ready("storage");
+    options.on_health = [&readiness = process.readiness](const core::Error* failure) {
+      if (failure) readiness.set_unready("storage", failure->message);
+      else readiness.set_ready("storage");
+    };
     FLEXI_TRY(storage.database, Database::open(options, process.log, process.metrics));
     auto& database = *storage.database;
     FLEXI_TRY(storage.users, stores::sqlite::open_user_store(database));

@@ -57,6 +57,7 @@ struct Database::Impl {
   std::condition_variable write_wake;
   std::vector<std::unique_ptr<WriteJob>> write_queue;
   bool idle_work_left = true;
+  bool healthy = true;  ///< the last commit succeeded; the writer's thread only
   std::chrono::steady_clock::time_point last_idle_work{};
   std::function<bool(Connection&)> idle_work;
 
@@ -75,6 +76,8 @@ struct Database::Impl {
   std::optional<core::Error> commit(std::vector<std::unique_ptr<WriteJob>>& batch);
   core::Result<void> run_jobs(std::vector<std::unique_ptr<WriteJob>>& batch);
   void run_idle_work();
+  void report_health(const core::Error* failure);
+  void probe();
   static void answer(std::vector<std::unique_ptr<WriteJob>> batch, const std::optional<core::Error>& failure);
 };
 
@@ -149,11 +152,34 @@ void Database::Impl::run_idle_work() {
   last_idle_work = std::chrono::steady_clock::now();
 }
 
+/// Without writes nobody would notice that there is space again, and without readiness there are no writes.
+void Database::Impl::probe() {
+  std::lock_guard lock(writer_connection);
+  auto written = writer->execute("BEGIN IMMEDIATE");
+  // A page's worth: what only changes a byte may still fit where nothing else does.
+  if (written) written = writer->execute("UPDATE schema_versions SET version = version; CREATE TABLE disk_probe AS SELECT zeroblob(65536); DROP TABLE disk_probe");
+  if (written) written = writer->execute("COMMIT");
+  if (!written && writer->in_transaction()) (void)writer->execute("ROLLBACK");
+  if (written) report_health(nullptr);
+}
+
+void Database::Impl::report_health(const core::Error* failure) {
+  if (healthy == !failure) return;
+  healthy = !failure;
+  options.on_health(failure);
+}
+
 /// Idle work costs a commit of its own, so it waits for a pause in the writes, but not for ever.
 bool Database::Impl::wait_for_writes(std::unique_lock<std::mutex>& lock) {
-  constexpr std::chrono::milliseconds kPause(100), kLongest(5000), kAnyway(60000);
+  constexpr std::chrono::milliseconds kPause(100), kLongest(5000), kAnyway(60000), kProbe(1000);
   auto has_writes = [&] { return stopping || !write_queue.empty(); };
   auto may_idle = [&] { return idle_work && idle_work_left; };
+  while (!healthy && !has_writes()) {
+    if (write_wake.wait_for(lock, kProbe, has_writes)) break;
+    lock.unlock();
+    probe();
+    lock.lock();
+  }
   while (!has_writes() && !may_idle()) {
     // Retention by age has work though nothing was written.
     if (write_wake.wait_for(lock, kAnyway) == std::cv_status::timeout) idle_work_left = true;
@@ -181,6 +207,7 @@ void Database::Impl::write_loop() {
     idle_work_left = true;
     lock.unlock();
     auto failure = commit(batch);
+    report_health(failure ? &*failure : nullptr);
     answer(std::move(batch), failure);
     batch.clear();
   }

@@ -21,6 +21,8 @@ struct DatabaseOptions {
   std::size_t write_queue_limit = 20000;  ///< writes that may wait; one more is `overloaded`
   std::size_t read_queue_limit = 1000;
   std::size_t max_batch = 1024;           ///< writes per transaction
+  /// Called on the writer's thread when the disk begins to refuse commits, and when it takes them again (no error).
+  std::function<void(const core::Error*)> on_health = [](const core::Error*) {};
 };
 
 /// One step of a component's schema. Steps are recorded per component and applied once, in order.

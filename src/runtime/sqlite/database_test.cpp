@@ -109,6 +109,29 @@ TEST_F(DatabaseTest, AFullDiskRefusesTheBatchAndHeals) {
   shards_.run(test(this));
 }
 
+TEST_F(DatabaseTest, AFullDiskIsReportedAndItsEndIsNoticedWithoutWrites) {
+  std::promise<core::Error> refused;
+  std::promise<void> healed;
+  database_.reset();
+  DatabaseOptions options;
+  options.path = file();
+  options.on_health = [&](const core::Error* failure) { failure ? refused.set_value(*failure) : healed.set_value(); };
+  database_ = std::move(Database::open(options, LogSink::none(), metrics_)).value();
+  auto limit = [](const char* pragma) {
+    return [pragma](Connection& c) { return c.execute(pragma); };
+  };
+  ASSERT_TRUE(database_->write_now(limit("PRAGMA max_page_count=8")));
+  auto fill = [](DatabaseTest* self) -> asio::awaitable<void> { EXPECT_FALSE(co_await self->write(std::string(200000, 'x'))); };
+  shards_.run(fill(this));
+  auto reported = refused.get_future();
+  ASSERT_EQ(reported.wait_for(std::chrono::seconds(10)), std::future_status::ready);
+  EXPECT_EQ(reported.get().kind, core::ErrorKind::unavailable);
+  auto well = healed.get_future();
+  EXPECT_EQ(well.wait_for(std::chrono::milliseconds(1500)), std::future_status::timeout) << "the disk is still full";
+  ASSERT_TRUE(database_->write_now(limit("PRAGMA max_page_count=1000000")));
+  EXPECT_EQ(well.wait_for(std::chrono::seconds(10)), std::future_status::ready);
+}
+
 TEST_F(DatabaseTest, AFullQueueIsOverloaded) {
   reopen(0);
   auto test = [](DatabaseTest* self) -> asio::awaitable<void> {
