@@ -189,7 +189,7 @@ TEST_F(HttpRawTest, BadRequestsGetAClearRefusal) {
       {"TLS hello", std::string("\x16\x03\x01\x02\x00\x01\n", 7), 400, ""},
       {"large header", "GET /ping HTTP/1.1\r\nHost: a\r\nX: " + big + "\r\n\r\n", 431, "header is too large"},
       {"endless header", "GET /ping HTTP/1.1\r\nHost: a\r\nX: " + big, 431, "header is too large"},
-      {"bad chunk", "POST /log HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "chunk"},
+      {"bad chunk", "POST /log HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\n", 400, "chunk"},
       {"expects more", "POST /log HTTP/1.1\r\nHost: a\r\nExpect: coffee\r\nContent-Length: 1\r\n\r\n1", 417, "100-continue"},
       {"half a request", "POST /log HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{", 400, "ended before"},
       {"half a header", "GET /ping HTT", 400, "ended before"},
@@ -258,9 +258,12 @@ TEST_F(HttpRawTest, OneByteAtATime) {
   start();
   RawClient client(endpoint);
   for (char c : post("/handle", kLog) + get("/ping")) client.send(std::string_view(&c, 1));
-  const auto answer = client.read_answers(2);
+  // An empty chunked body is Beast's weak spot when it comes in pieces (found by http_server_fuzz).
+  for (char c : std::string("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")) client.send(std::string_view(&c, 1)), std::this_thread::yield();
+  const auto answer = client.read_answers(3);
   EXPECT_THAT(answer, HasSubstr("did log"));
   EXPECT_THAT(answer, HasSubstr("text/plain"));
+  EXPECT_THAT(answer, EndsWith("\"Hit the broker\"}"));
 }
 
 TEST_F(HttpRawTest, AHalfClosedClientGetsItsAnswer) {

@@ -49,7 +49,7 @@ class RequestReader {
   std::optional<boost::beast::http::request_parser<boost::beast::http::string_body>> parser_;
   HeaderScanner scanner_;
   Head head_;
-  bool has_head_ = false;
+  bool has_head_ = false, has_body_ = false;
   int status_ = 0;
   std::string_view problem_{};
 };
