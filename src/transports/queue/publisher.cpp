@@ -106,6 +106,7 @@ core::awaitable<Result<Reply>> Publisher::publish(core::Request request, core::C
   }
   if (request.id.empty()) request.id = core::MessageId::generate();
 
+  if (auto text = check_utf8(request.payload); !text) co_return text.error();
   Message message;
   message.id = request.id.str();
   message.action = request.action;

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <filesystem>
+
 #include "transports.hpp"
 #include "transports/http/http.hpp"
 #include "transports/inproc/inproc.hpp"
+#include "transports/queue/embedded_queue.hpp"
 
 namespace flexi::conformance {
 
@@ -9,6 +12,7 @@ namespace {
 
 namespace inproc = transports::inproc;
 namespace http = transports::http;
+namespace queue = transports::queue;
 
 class InprocFixture final : public TransportFixture {
  public:
@@ -59,12 +63,41 @@ class HttpFixture final : public TransportFixture {
   std::unique_ptr<core::Transport> transport_;
 };
 
+class QueueFixture final : public TransportFixture {
+ public:
+  explicit QueueFixture(runtime::Shards& shards) : shards_(shards) {
+    std::string name = std::filesystem::temp_directory_path() / "flexi-conformance-XXXXXX";
+    folder_ = ::mkdtemp(name.data());
+    runtime::sqlite::DatabaseOptions options;
+    options.path = folder_ + "/queue.db";
+    database_ = std::move(runtime::sqlite::Database::open(options, runtime::LogSink::none(), metrics_)).value();
+    queue_ = std::move(queue::EmbeddedQueue::open({.database = *database_, .shards = shards, .log = runtime::LogSink::none(), .metrics = metrics_}, {})).value();
+  }
+  ~QueueFixture() override {
+    shards_.run(queue_->stop());
+    queue_.reset();
+    database_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+  core::Transport& transport() override { return *queue_; }
+  std::string absent_endpoint() override { return ""; }
+  core::Result<std::unique_ptr<core::Server>> serve_at(const std::string&, core::Handler& handler) override { return queue_->serve(handler); }
+
+ private:
+  runtime::Shards& shards_;
+  std::string folder_;
+  runtime::Metrics metrics_;
+  std::unique_ptr<runtime::sqlite::Database> database_;
+  std::unique_ptr<queue::EmbeddedQueue> queue_;
+};
+
 }  // namespace
 
 const std::vector<TransportUnderTest>& all_transports_under_test() {
   static const std::vector<TransportUnderTest> kAll{
       {"inproc", [](runtime::Shards&) { return std::make_unique<InprocFixture>(); }},
       {"http", [](runtime::Shards& shards) { return std::make_unique<HttpFixture>(shards); }},
+      {"queue", [](runtime::Shards& shards) { return std::make_unique<QueueFixture>(shards); }},
   };
   return kAll;
 }
@@ -75,6 +108,13 @@ const std::vector<Waiver>& waivers() {
       {"inproc", "DetailStaysBehind", "the caller is the same process, whose edge logs the detail"},
       {"inproc", "GarbageHarmsOneConnectionOnly", "there are no connections"},
       {"inproc", "ASlowReaderIsNotBufferedFor", "there are no buffers"},
+      {"queue", "TheLimitHoldsToTheByte", "what limits one body is the ingress; the queue limits their sum"},
+      {"queue", "DetailStaysBehind", "the caller is the same process, whose edge logs the detail"},
+      {"queue", "CancelReachesTheHandler", "a message that is queued is handled though its caller left"},
+      {"queue", "AnAbsentPeerIsUnavailableInTime", "the queue is in this process"},
+      {"queue", "AnEndpointThatMakesNoSenseIsRefused", "the queue is in this process, so there is no endpoint"},
+      {"queue", "GarbageHarmsOneConnectionOnly", "there are no connections"},
+      {"queue", "ASlowReaderIsNotBufferedFor", "answers are as many as waiters, which are limited"},
   };
   return kWaivers;
 }
