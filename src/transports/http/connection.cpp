@@ -46,7 +46,17 @@ asio::awaitable<void> Connection::run() {
   while (!close_) {
     const auto step = reader_.advance();
     if (step == Step::complete) {
-      if (!co_await answer_request()) co_return;
+      auto plan = shard_.shared().dispatcher.plan(reader_.head(), reader_.body(), peer_);
+      const auto framing = framing_now(reader_.head());
+      reader_.next();
+      // What needs no handler needs no coroutine either.
+      if (plan.answer && parallel_.empty()) {
+        append(*plan.answer, framing);
+        close_ = !framing.keep_alive;
+        if (!close_ && batch_is_full() && !flush_at_once() && !co_await flush()) co_return;
+      } else if (!co_await answer_request(std::move(plan), framing)) {
+        co_return;
+      }
       continue;
     }
     if (!parallel_.empty()) co_await run_parallel();
@@ -68,7 +78,7 @@ asio::awaitable<void> Connection::run() {
 /// @return false when no more requests come
 asio::awaitable<bool> Connection::read_more() {
   if (reader_.take_continue()) out_ += "HTTP/1.1 100 Continue\r\n\r\n";
-  if (!out_.empty() && !co_await flush()) {
+  if (!flush_at_once() && !co_await flush()) {
     out_.clear();
     co_return false;
   }
@@ -94,10 +104,7 @@ asio::awaitable<bool> Connection::read_more() {
 }
 
 /// @return false where the connection is beyond use
-asio::awaitable<bool> Connection::answer_request() {
-  auto plan = shard_.shared().dispatcher.plan(reader_.head(), reader_.body(), peer_);
-  auto framing = framing_now(reader_.head());
-  reader_.next();
+asio::awaitable<bool> Connection::answer_request(Plan plan, Framing framing) {
   if (plan.parallel && !plan.answer && framing.keep_alive && (reader_.buffered() != 0 || !parallel_.empty()) &&
       static_cast<std::int64_t>(parallel_.size()) < options_.max_pipelined) {
     parallel_.push_back(std::make_unique<ParallelCall>(ParallelCall{std::move(plan), framing, {}}));
@@ -128,9 +135,12 @@ asio::awaitable<bool> Connection::answer_request() {
   }
   close_ = !framing.keep_alive;
   if (close_) co_return true;
-  if (++batched_ >= options_.max_pipelined || out_.size() >= kFlushBytes) co_return co_await flush();
+  if (batch_is_full()) co_return co_await flush();
   co_return true;
 }
+
+/// Counts one more answer that waits to be written.
+bool Connection::batch_is_full() { return ++batched_ >= options_.max_pipelined || out_.size() >= kFlushBytes; }
 
 Framing Connection::framing_now(const Head& head) const {
   // While draining, the last request of this connection that has come is told so.
@@ -216,20 +226,28 @@ asio::awaitable<void> Connection::stream(core::EventStream& events, core::CallCo
   co_await flush();
 }
 
-asio::awaitable<bool> Connection::flush() {
+/// Most answers fit the socket's buffer: no turn of the loop for these.
+/// @return false where something is left, which flush() writes or finds out why not
+bool Connection::flush_at_once() {
   batched_ = 0;
-  if (out_.empty()) co_return true;
-  // Most answers fit the socket's buffer: no turn of the loop for these.
+  if (out_.empty()) return true;
   error_code ec;
-  auto sent = socket_.write_some(asio::buffer(out_), ec);
-  if (ec == asio::error::would_block) ec = {};
-  if (!ec && sent < out_.size()) {
-    enter(Phase::writing, options_.write_timeout);
-    co_await asio::async_write(socket_, asio::buffer(out_.data() + sent, out_.size() - sent), asio::redirect_error(asio::use_awaitable, ec));
-  }
-  out_.clear();
+  const auto sent = socket_.write_some(asio::buffer(out_), ec);
+  out_.erase(0, ec ? 0 : sent);
+  if (!out_.empty()) return false;
   if (out_.capacity() > kFlushBytes) out_.shrink_to_fit();
   enter(Phase::closing, {});  // whatever comes next says what it is
+  return true;
+}
+
+asio::awaitable<bool> Connection::flush() {
+  if (flush_at_once()) co_return true;
+  enter(Phase::writing, options_.write_timeout);
+  error_code ec;
+  co_await asio::async_write(socket_, asio::buffer(out_), asio::redirect_error(asio::use_awaitable, ec));
+  out_.clear();
+  if (out_.capacity() > kFlushBytes) out_.shrink_to_fit();
+  enter(Phase::closing, {});
   co_return !ec;
 }
 

@@ -47,8 +47,10 @@ class Connection {
   };
 
   boost::asio::awaitable<bool> read_more();
+  bool flush_at_once();
+  bool batch_is_full();
   boost::asio::awaitable<bool> flush();
-  boost::asio::awaitable<bool> answer_request();
+  boost::asio::awaitable<bool> answer_request(Plan plan, Framing framing);
   boost::asio::awaitable<void> run_parallel();
   boost::asio::awaitable<void> run_one(ParallelCall* parallel, boost::asio::cancellation_signal* signal);
   boost::asio::awaitable<void> invoke(Plan* plan, Call* call, std::optional<core::Result<core::Reply>>* result);
