@@ -73,6 +73,16 @@ bool Settings::listens_on_loopback() const {
   return host == "localhost" || host == "[::1]" || host.starts_with("127.");
 }
 
+std::string Settings::local_url() const {
+  std::string listen = http.listen;
+  const auto colon = listen.rfind(':');
+  if (colon == listen.npos || colon + 1 == listen.size() || listen.substr(colon) == ":0") listen = transports::http::HttpServerOptions{}.listen;
+  // "Every address" is for listening; it is reached on loopback.
+  if (listen.starts_with("0.0.0.0:")) listen.replace(0, 7, "127.0.0.1");
+  if (listen.starts_with("[::]:")) listen.replace(0, 4, "[::1]");
+  return "http://" + listen;
+}
+
 LoadedSettings load_settings(const std::string& config_file, std::vector<std::pair<std::string, std::string>> flags) {
   LoadedSettings loaded;
   runtime::ConfigSources sources;

@@ -51,6 +51,8 @@ struct Settings {
   runtime::LogLevel level() const;
   runtime::LogFormat format() const;
   bool listens_on_loopback() const;
+  /// Where a client on this machine reaches the server, whatever else is valid; the default address where only the server knows its port.
+  std::string local_url() const;
   bool wants_example_user() const { return example_user == "yes" || (example_user == "auto" && listens_on_loopback()); }
 };
 

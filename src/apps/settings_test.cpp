@@ -37,5 +37,14 @@ TEST(Settings, TheExampleUserStaysOnLoopback) {
   EXPECT_TRUE(settings.wants_example_user());
 }
 
+TEST(Settings, ClientsFindTheServerOfTheSameSettings) {
+  Settings settings;
+  for (auto [listen, url] : {std::pair{"127.0.0.1:9000", "http://127.0.0.1:9000"}, {"0.0.0.0:80", "http://127.0.0.1:80"}, {"[::]:80", "http://[::1]:80"},
+                             {"192.0.2.7:80", "http://192.0.2.7:80"}, {"127.0.0.1:0", "http://127.0.0.1:8080"}, {"nonsense", "http://127.0.0.1:8080"}}) {
+    settings.http.listen = listen;
+    EXPECT_EQ(settings.local_url(), url) << listen;
+  }
+}
+
 }  // namespace
 }  // namespace flexi::apps

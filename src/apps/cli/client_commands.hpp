@@ -11,7 +11,7 @@ enum ExitCode { exit_ok = 0, exit_refused = 1, exit_usage = 2, exit_unreachable 
 
 /// How to reach a running FlexiConnect.
 struct Target {
-  std::string url = "http://127.0.0.1:8080";
+  std::string url{};
   std::string token_file{};  ///< administrator's token; empty: none
   bool json = false;         ///< print data as JSON instead of for people
 };

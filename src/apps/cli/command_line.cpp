@@ -72,7 +72,7 @@ int with_settings(const SettingFlags& flags, const std::function<int(const Setti
 }
 
 void add_target(CLI::App& command, Target& target, bool with_json) {
-  command.add_option("--url", target.url, "Where FlexiConnect is")->envname("FLEXI_URL")->capture_default_str();
+  command.add_option("--url", target.url, "Where FlexiConnect is; else where the settings let it listen")->envname("FLEXI_URL");
   command.add_option("--token-file", target.token_file, "File with the administrator's token")->envname("FLEXI_ADMIN_TOKEN_FILE");
   if (with_json) command.add_flag("--json", target.json, "Print data as JSON");
 }
@@ -89,15 +89,21 @@ int run_command_line(int argc, char** argv) {
   int code = exit_ok;
   bool serve = true;
   Target target;
+  /// The target, once the command line is read. Who only wants to reach a server need not have valid settings.
+  auto reached = [&]() -> const Target& {
+    if (target.url.empty()) target.url = flags.load().settings.local_url();
+    return target;
+  };
   /// A subcommand that runs `action` when it was given.
   auto command = [&](CLI::App& parent, const std::string& name, const std::string& what, std::function<int()> action) -> CLI::App& {
     auto* sub = parent.add_subcommand(name, what);
+    sub->footer("");  // else each would repeat the program's examples
     if (action) sub->final_callback([&code, &serve, action = std::move(action)] { serve = false, code = action(); });
     return *sub;
   };
 
   SendOptions sending;
-  auto& send_command = command(app, "send", "Send a request to a running broker", [&] { return send(target, sending); });
+  auto& send_command = command(app, "send", "Send a request to a running broker", [&] { return send(reached(), sending); });
   send_command.add_option("action", sending.action, "log, mail, auth, or an action of the configuration")->required();
   send_command.add_option("fields", sending.fields, "The payload's fields, name=value each (auth asks for its password)");
   send_command.add_option("--payload", sending.payload, "The payload as JSON instead; - reads it from standard input");
@@ -108,10 +114,17 @@ int run_command_line(int argc, char** argv) {
   send_command.add_option("--repeat", sending.repeat, "How many times")->check(CLI::Range(1u, 1000000u));
   add_target(send_command, target, true);
 
+  send_command.footer(
+      "Examples:\n"
+      "  flexiconnect send log name=event data=hello --ack stored\n"
+      "  flexiconnect send log --payload '{\"name\":\"event\",\"data\":\"hello\"}' --via http --json\n"
+      "  flexiconnect send mail to=you@example.com subject=Hi message=Hello\n"
+      "  echo secret | flexiconnect send auth email=admin@example.com");
+
   std::string tail_name, tail_words;
   bool no_follow = false;
   unsigned tail_lines = 10;
-  auto& tail_command = command(app, "tail", "Show the newest log entries, and those that come", [&] { return tail(target, tail_name, tail_words, !no_follow, tail_lines); });
+  auto& tail_command = command(app, "tail", "Show the newest log entries, and those that come", [&] { return tail(reached(), tail_name, tail_words, !no_follow, tail_lines); });
   tail_command.add_option("--name", tail_name, "Only entries of this name");
   tail_command.add_option("-q,--query", tail_words, "Only entries that hold these words");
   tail_command.add_option("-n,--lines", tail_lines, "How many of those that are there already")->capture_default_str()->check(CLI::Range(0u, 500u));
@@ -150,7 +163,7 @@ int run_command_line(int argc, char** argv) {
         std::cerr << "flexiconnect: give one id" << (which == DlqOptions::What::show ? "\n" : ", or --all\n");
         return int{exit_usage};
       }
-      return dlq(target, letters);
+      return dlq(reached(), letters);
     });
     if (which != DlqOptions::What::list) sub.add_option("id", letters.id, "The message's id");
     if (which == DlqOptions::What::replay || which == DlqOptions::What::discard) sub.add_flag("--all", letters.all, "All that are there now");
@@ -178,7 +191,7 @@ int run_command_line(int argc, char** argv) {
   data_command("backup", "Copy the data folder's contents into one file, while it is used or not", backup, "saved to");
   data_command("restore", "Make a data folder from a backup", restore, "restored from");
 
-  add_target(command(app, "healthcheck", "Ask a running process whether it lives (for containers)", [&] { return healthcheck(target); }), target, false);
+  add_target(command(app, "healthcheck", "Ask a running process whether it lives (for containers)", [&] { return healthcheck(reached()); }), target, false);
   command(app, "check-config", "Check the settings: every problem at once", [&] {
     return with_settings(flags, [](const Settings&) {
       std::cout << "the settings are valid\n";
