@@ -113,7 +113,9 @@ int users(const Settings& settings, const UsersOptions& options) {
   auto result = run(settings, options);
   if (result) return exit_ok;
   std::cerr << "flexiconnect: " << result.error().message << "\n";
-  if (!result.error().detail.empty()) std::cerr << "  " << result.error().detail << "\n";
+  // What SQLite said explains a failure of ours; to a refusal it adds nothing.
+  const bool refused = result.error().kind != core::ErrorKind::internal && result.error().kind != core::ErrorKind::unavailable;
+  if (!refused && !result.error().detail.empty()) std::cerr << "  " << result.error().detail << "\n";
   return exit_refused;
 }
 
