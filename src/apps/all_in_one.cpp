@@ -213,6 +213,7 @@ Result<void> serve(const Settings& settings) {
   if (!settings.admin_token_file.empty()) {
     FLEXI_TRY(admin_token, cli::read_secret_file(settings.admin_token_file));
   }
+  const bool no_token = admin_token.empty();
   raise_open_files_limit();
   FLEXI_TRY(auto directory, DataDirectory::open(settings.data_dir));
   const unsigned cores = std::clamp(std::thread::hardware_concurrency(), 1u, 64u);
@@ -226,12 +227,15 @@ Result<void> serve(const Settings& settings) {
   if (started) {
     const auto endpoint = running.server->endpoint();
     process.log.info("ready", {{"url", endpoint}, {"data_dir", settings.data_dir}});
+    if (no_token && !settings.listens_on_loopback())
+      process.log.warning("reading and administration are refused to other machines", {{"because", "FLEXI_ADMIN_TOKEN_FILE is not set"}});
     std::cout << "FlexiConnect is ready at " << endpoint << std::endl;
     process.shards.run(wait_for_signal(signals));
     process.log.info("stopping");
   }
   process.readiness.drain();
   process.shards.run(stop_all(running.server.get(), running.services, running.ways, storage, core::StopOptions{settings.stop_grace}));
+  storage.database->set_idle_work({});  // it refers to parts that go before the database does
   if (started) process.log.info("stopped");
   return started;
 }
