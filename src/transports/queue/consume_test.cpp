@@ -18,6 +18,8 @@ TEST(BackOff, GrowsToItsLimitAndVariesByTheJitter) {
   EXPECT_EQ(back_off(options, 1, 1).count(), 240);
   EXPECT_EQ(back_off(options, 60, 0.5), options.max_retry_delay);
   EXPECT_EQ(back_off(options, 5000, 0.5), options.max_retry_delay) << "no overflow";
+  options.retry_delay = std::chrono::milliseconds(0);
+  EXPECT_EQ(back_off(options, 5000, 0.5).count(), 0) << "nothing times infinity is no number";
 }
 
 TEST(QueueOptionsTest, EveryProblemIsNamed) {
@@ -27,6 +29,9 @@ TEST(QueueOptionsTest, EveryProblemIsNamed) {
   options.retry_jitter = 2;
   options.max_attempts = 0;
   EXPECT_GE(options.validate().size(), 3u);
+  options = {};
+  options.retry_factor = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_EQ(options.validate().size(), 1u);
 }
 
 TEST_F(QueueTest, MessagesComeInOrder) {
@@ -55,6 +60,23 @@ TEST_F(QueueTest, TransientFailuresAreRetriedUntilTheyAreStored) {
   ASSERT_TRUE(eventually([&] { return ledger().stored == 1; }));
   EXPECT_EQ(handler.seen().size(), 4u);
   EXPECT_EQ(ledger().redelivered, 3);
+}
+
+TEST_F(QueueTest, AfterARetryTheQueueRests) {
+  options_.retry_delay = options_.max_retry_delay = std::chrono::milliseconds(100);  // long enough to wait for the timer
+  open();
+  ScriptedHandler handler([](const Request&, unsigned attempt) -> Result<Reply> {
+    if (attempt == 1) return core::unavailable("the store is down");
+    return Reply{.message = "logged"};
+  });
+  serve(handler);
+  ASSERT_TRUE(publish(log_request("a")));
+  ASSERT_TRUE(handler.wait_for_calls(2));
+  ASSERT_TRUE(eventually([&] { return ledger().stored == 1; }));
+  auto commits = metrics_.counter("flexi_database_commits_total", "Transactions of the embedded database that were committed");
+  const auto before = commits.value();
+  for (int i = 0; i < 1000; ++i) EXPECT_EQ(ledger().stored, 1);  // gives an idle loop the time to show
+  EXPECT_LT(commits.value() - before, 20) << "nothing is due, yet the queue is asked again and again";
 }
 
 TEST_F(QueueTest, TheNextAttemptWaitsForItsTime) {
@@ -238,6 +260,8 @@ TEST_F(QueueTest, ReplayStartsAfreshAndDiscardEndsIt) {
   for (auto& letter : dead().letters) ASSERT_TRUE(run(queue_->replay(letter.id, {})));
   ASSERT_TRUE(eventually([&] { return ledger().stored == 2; }));
   EXPECT_EQ(ledger().discarded, 1);
+  EXPECT_FALSE(publish(log_request("b")).value().duplicate) << "what was discarded is not here: its id is free again";
+  ASSERT_TRUE(eventually([&] { return ledger().stored == 3; }));
   EXPECT_TRUE(ledger().adds_up());
 }
 

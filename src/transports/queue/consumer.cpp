@@ -39,6 +39,7 @@ double random_part() {
 }  // namespace
 
 std::chrono::milliseconds back_off(const QueueOptions& o, std::int64_t failures, double random) {
+  if (o.retry_delay.count() <= 0) return {};  // times an infinite growth it would be no number
   const double longest = static_cast<double>(o.max_retry_delay.count());
   const double grown = static_cast<double>(o.retry_delay.count()) * std::pow(o.retry_factor, static_cast<double>(failures - 1));
   const double jitter = 1 + o.retry_jitter * (2 * random - 1);
@@ -147,8 +148,9 @@ asio::awaitable<void> Consumer::run() {
           false);
       if (stopping_) break;
       ready_ = recovered.has_value();
-      timer_.expires_after(ready_ ? std::chrono::hours(24) : std::chrono::duration_cast<asio::steady_timer::duration>(kDiskPause));
     }
+    // Each time anew: a time that has passed would end every further wait at once. A fetch sets a nearer one.
+    timer_.expires_after(ready_ ? std::chrono::hours(24) : std::chrono::duration_cast<asio::steady_timer::duration>(kDiskPause));
     fresh_ = true;
     pump();
     boost::system::error_code woken;

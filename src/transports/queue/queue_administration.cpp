@@ -110,6 +110,12 @@ Result<std::pair<std::int64_t, std::int64_t>> QueueTable::discard(Connection& c,
     }
   }
   if (removed.second == 0) return no_such_letter();
+  {
+    // The same id again is a new message: "it is here already" would be untrue.
+    auto ids = c.use("DELETE FROM queue_ids WHERE seq IN (SELECT seq FROM queue_dead WHERE id = ?1)");
+    ids.bind(1, id);
+    FLEXI_TRY(ids.run());
+  }
   auto rows = c.use("DELETE FROM queue_dead WHERE id = ?1");
   rows.bind(1, id);
   FLEXI_TRY(rows.run());

@@ -26,7 +26,7 @@ void QueueOptions::describe(runtime::OptionVisitor& v) {
 runtime::Problems QueueOptions::validate() const {
   runtime::Problems problems;
   auto range = [&](const char* path, auto value, auto least, auto most) {
-    if (value < least || value > most) problems.push_back({path, "must be " + std::to_string(least) + " to " + std::to_string(most)});
+    if (!(value >= least && value <= most)) problems.push_back({path, "must be " + std::to_string(least) + " to " + std::to_string(most)});
   };
   constexpr std::int64_t kBillion = 1'000'000'000, kDayMs = 86'400'000;
   range("max_messages", max_messages, std::int64_t{1}, kBillion);
