@@ -134,6 +134,7 @@ void Database::Impl::answer(std::vector<std::unique_ptr<WriteJob>> batch, const 
 
 void Database::Impl::run_idle_work() {
   std::lock_guard lock(writer_connection);
+  if (!idle_work) return;  // taken away meanwhile
   auto begun = writer->execute("BEGIN IMMEDIATE");
   bool more = false;
   if (begun) {
@@ -222,6 +223,8 @@ void Database::Impl::read_loop(Connection& connection) {
     read_queue.pop_front();
     lock.unlock();
     job(connection);
+    // An interrupted BEGIN may have begun: left open it would show this reader an old view for ever and keep the log growing.
+    if (connection.in_transaction()) (void)connection.execute("ROLLBACK");
   }
 }
 
@@ -284,6 +287,7 @@ core::Result<void> Database::submit_read(std::function<void(Connection&)> job) {
 
 void Database::set_idle_work(std::function<bool(Connection&)> work) {
   {
+    std::lock_guard connection_lock(impl_->writer_connection);  // held while the work runs
     std::lock_guard lock(impl_->write_mutex);
     impl_->idle_work = std::move(work);
     impl_->idle_work_left = true;

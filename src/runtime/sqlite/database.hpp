@@ -63,7 +63,7 @@ class Database {
 
   /// A small job for when the writer has nothing else to do (indexing, retention), in its own transaction. It does a
   /// little (some ms) and returns whether more is left; it is asked again, between batches, until it says no, then
-  /// after further writes. Must be set before the first write.
+  /// after further writes. None takes it away: once this has returned it does not run any more, and what it refers to may go.
   void set_idle_work(std::function<bool(Connection&)> work);
 
   /// A copy of the whole database as of now, while it is used. Source: https://sqlite.org/lang_vacuum.html#vacuuminto

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <thread>
 
 #include "runtime/shards.hpp"
 
@@ -130,6 +131,39 @@ TEST_F(DatabaseTest, AFullDiskIsReportedAndItsEndIsNoticedWithoutWrites) {
   EXPECT_EQ(well.wait_for(std::chrono::milliseconds(1500)), std::future_status::timeout) << "the disk is still full";
   ASSERT_TRUE(database_->write_now(limit("PRAGMA max_page_count=1000000")));
   EXPECT_EQ(well.wait_for(std::chrono::seconds(10)), std::future_status::ready);
+}
+
+TEST_F(DatabaseTest, IdleWorkThatWasTakenAwayDoesNotRunAnyMore) {
+  for (int round = 0; round < 20; ++round) {
+    std::promise<void> began;
+    auto in_hand = std::make_unique<std::atomic<bool>>(false);
+    database_->set_idle_work([&began, first = true, busy = in_hand.get()](Connection&) mutable {
+      *busy = true;
+      if (std::exchange(first, false)) began.set_value();
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));  // a step's length
+      *busy = false;
+      return true;
+    });
+    began.get_future().wait();
+    database_->set_idle_work({});
+    EXPECT_FALSE(*in_hand) << "it still ran";
+    in_hand.reset();
+  }
+}
+
+TEST_F(DatabaseTest, AReaderThatWasLeftInATransactionSeesNewRowsAgain) {
+  database_.reset();
+  database_ = std::move(Database::open({.path = file(), .readers = 1}, LogSink::none(), metrics_)).value();
+  auto test = [](DatabaseTest* self) -> asio::awaitable<void> {
+    auto begin = [](Connection& c) -> Result<std::int64_t> {
+      FLEXI_TRY(c.execute("BEGIN"));
+      return count(c);
+    };
+    EXPECT_EQ((co_await self->database_->read(begin, {})).value(), 0);
+    EXPECT_TRUE(co_await self->write("a"));
+    EXPECT_EQ((co_await self->rows()).value(), 1);
+  };
+  shards_.run(test(this));
 }
 
 TEST_F(DatabaseTest, AFullQueueIsOverloaded) {
