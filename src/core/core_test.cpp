@@ -48,6 +48,12 @@ TEST(TraceContext, RoundTripsAndRefusesWhatTheStandardRefuses) {
   EXPECT_TRUE(TraceContext::from_traceparent("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more").valid());
 }
 
+TEST(Timestamp, WhatTheClockCantReachIsItsEnd) {
+  EXPECT_LT(parse_rfc3339("0001-01-01").value(), parse_rfc3339("1700-01-01").value());
+  EXPECT_GT(parse_rfc3339("9999-12-31T23:59:59Z").value(), parse_rfc3339("2262-01-01").value());
+  EXPECT_EQ(to_rfc3339(parse_rfc3339("9999-12-31").value()), "2262-04-11T23:47:16.854775Z");
+}
+
 TEST(Timestamp, Rfc3339RoundTrips) {
   for (std::string text : {"2026-11-24T09:30:00.123456Z", "1969-12-31T23:59:59.999999Z", "2000-02-29T00:00:00.000000Z"})
     EXPECT_EQ(to_rfc3339(parse_rfc3339(text).value()), text);

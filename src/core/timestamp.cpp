@@ -71,6 +71,10 @@ Result<Timestamp> parse_rfc3339(std::string_view text) {
     if (!text.empty()) return bad();
   }
   const auto at = ch::sys_days(date) + ch::hours(hour) + ch::minutes(minute) + ch::seconds(second) + fraction - offset;
+  // The clock's nanoseconds reach from 1677 to 2262; who asks for entries until 9999 means all of them.
+  constexpr auto kFirst = ch::ceil<ch::microseconds>(Timestamp::min()), kLast = ch::floor<ch::microseconds>(Timestamp::max());
+  if (at < kFirst) return Timestamp(kFirst);
+  if (at > kLast) return Timestamp(kLast);
   return Timestamp(ch::duration_cast<Timestamp::duration>(at.time_since_epoch()));
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -46,9 +47,10 @@ auto BlockingPool::run(Job job, core::CallContext context) -> boost::asio::await
   using T = typename R::value_type;
   if (context.expired()) co_return cancelled_error(core::Sent::no);
   auto shared = std::make_shared<Job>(std::move(job));
-  auto start = [this, shared, context](std::shared_ptr<Completion<T>> completion) {
-    auto task = [completion, shared, context] {
-      if (context.expired()) return completion->complete(cancelled_error(core::Sent::no));
+  auto left = std::make_shared<std::atomic<bool>>(false);  // the caller has: nobody wants the answer
+  auto start = [this, shared, left, context](std::shared_ptr<Completion<T>> completion) {
+    auto task = [completion, shared, left, context] {
+      if (*left || context.expired()) return completion->complete(cancelled_error(core::Sent::no));
       try {
         completion->complete((*shared)());
       } catch (const std::exception& e) {
@@ -57,7 +59,9 @@ auto BlockingPool::run(Job job, core::CallContext context) -> boost::asio::await
     };
     if (!submit(std::move(task))) completion->complete(busy());
   };
-  co_return co_await wait_for_completion<T>(std::move(start), cancelled_error(core::Sent::maybe));
+  auto result = co_await wait_for_completion<T>(std::move(start), cancelled_error(core::Sent::maybe));
+  *left = true;
+  co_return result;
 }
 
 }  // namespace flexi::runtime

@@ -45,14 +45,17 @@ bool parse_number(std::string_view text, Number& value) {
 
 constexpr std::pair<std::string_view, std::int64_t> kUnits[] = {{"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}, {"d", 86'400'000}};
 
+/// A century: in nanoseconds it can still be added to, and taken from, any clock's time.
+constexpr std::int64_t kLongestMs = 36'500 * std::int64_t{86'400'000};
+
 bool parse_duration(std::string_view text, milliseconds& value) {
   const auto digits = std::min(text.find_first_not_of("0123456789"), text.size());
   std::int64_t number = 0;
   if (!parse_number(text.substr(0, digits), number)) return false;
   const auto unit = text.substr(digits);
-  if (unit.empty()) return value = milliseconds(number), true;
+  if (unit.empty() && number <= kLongestMs) return value = milliseconds(number), true;
   for (auto& [name, factor] : kUnits)
-    if (unit == name && number <= INT64_MAX / factor) return value = milliseconds(number * factor), true;
+    if (unit == name && number <= kLongestMs / factor) return value = milliseconds(number * factor), true;
   return false;
 }
 
@@ -71,7 +74,7 @@ const char* assign(std::string_view text, bool& value) {
 }
 const char* assign(std::string_view text, std::int64_t& value) { return parse_number(text, value) ? nullptr : "must be an integer"; }
 const char* assign(std::string_view text, double& value) { return parse_number(text, value) ? nullptr : "must be a number"; }
-const char* assign(std::string_view text, milliseconds& value) { return parse_duration(text, value) ? nullptr : "must be a duration such as 250ms, 5s, 10m, 24h or 30d"; }
+const char* assign(std::string_view text, milliseconds& value) { return parse_duration(text, value) ? nullptr : "must be a duration such as 250ms, 5s, 10m, 24h or 30d, at most 36500d"; }
 const char* assign(std::string_view text, std::vector<std::string>& value) { return value = split_list(text), nullptr; }
 
 /// The same from a TOML node.
@@ -92,7 +95,7 @@ const char* assign(const toml::node& node, double& value) {
   return number && node.is_number() ? (value = *number, nullptr) : "must be a number";
 }
 const char* assign(const toml::node& node, milliseconds& value) {
-  if (auto number = node.value_exact<std::int64_t>(); number && *number >= 0) return value = milliseconds(*number), nullptr;
+  if (auto number = node.value_exact<std::int64_t>(); number && *number >= 0 && *number <= kLongestMs) return value = milliseconds(*number), nullptr;
   return assign(std::string_view(node.value_exact<std::string>().value_or("?")), value);
 }
 const char* assign(const toml::node& node, std::vector<std::string>& value) {

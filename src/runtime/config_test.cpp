@@ -43,6 +43,22 @@ Problems read(Everything& options, ConfigSources sources) {
   return read_config([&](OptionVisitor& v) { options.describe(v); }, sources);
 }
 
+TEST(Config, ADurationThatNoClockCanBearIsRefused) {
+  for (auto* text : {"36501d", "9999999999999h", "3153600000001"}) {
+    Everything options;
+    ConfigSources sources;
+    sources.environment = {{"FLEXI_HTTP_TIMEOUT", text}};
+    EXPECT_EQ(read(options, sources).size(), 1u) << text;
+    EXPECT_EQ(options.http.timeout, std::chrono::milliseconds(1500)) << text;
+  }
+  Everything options;
+  ConfigSources sources;
+  sources.toml = "[http]\ntimeout = 3153600000001\n";
+  EXPECT_EQ(read(options, sources).size(), 1u);
+  sources.toml = "[http]\ntimeout = \"36500d\"\n";
+  EXPECT_THAT(read(options, sources), testing::IsEmpty());
+}
+
 TEST(Config, LaterSourcesWin) {
   Everything options;
   ConfigSources sources;

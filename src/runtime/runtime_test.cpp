@@ -105,6 +105,38 @@ TEST(BlockingPool, AnExceptionIsInternalWithoutItsWords) {
   shards.run(throw_in_the_pool(pool));
 }
 
+asio::awaitable<void> leave_the_pool(BlockingPool& pool, std::atomic<int>& ran) {
+  auto executor = co_await asio::this_coro::executor;
+  std::promise<void> release;
+  auto blocking = [released = release.get_future().share()]() -> core::Result<int> {
+    released.wait();
+    return 1;
+  };
+  auto counting = [&ran]() -> core::Result<int> { return ++ran; };
+  bool first = false, second = false;
+  auto run_into = [](BlockingPool& p, auto j, bool& done) -> asio::awaitable<void> {
+    (void)co_await p.run(j, {});
+    done = true;
+  };
+  asio::cancellation_signal signal;
+  auto a = asio::co_spawn(executor, run_into(pool, blocking, first), asio::use_future);
+  auto b = asio::co_spawn(executor, run_into(pool, counting, second), asio::bind_cancellation_slot(signal.slot(), asio::use_future));
+  co_await asio::post(use_awaitable);
+  signal.emit(asio::cancellation_type::terminal);
+  while (!second) co_await asio::post(use_awaitable);
+  release.set_value();
+  while (!first) co_await asio::post(use_awaitable);
+  (void)co_await pool.run([]() -> core::Result<int> { return 0; }, {});  // behind the one that was left
+}
+
+TEST(BlockingPool, AJobWhoseCallerLeftIsNotRun) {
+  std::atomic<int> ran{0};
+  Shards shards(1);
+  BlockingPool pool({.name = "test", .threads = 1});
+  shards.run(leave_the_pool(pool, ran));
+  EXPECT_EQ(ran, 0);
+}
+
 asio::awaitable<void> leave_early() {
   auto executor = co_await asio::this_coro::executor;
   std::shared_ptr<Completion<int>> kept;
