@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/policies/fallback.hpp"
 
+#include <boost/asio/this_coro.hpp>
 #include <optional>
 #include <stdexcept>
 
@@ -8,6 +9,7 @@
 
 namespace flexi::runtime::policies {
 
+namespace asio = boost::asio;
 using core::ErrorKind;
 using core::Sent;
 
@@ -75,7 +77,9 @@ core::awaitable<core::Result<core::Reply>> Fallback::handle(core::Request reques
       Attempt attempt(*way.circuit, now_, entry);
       auto result = co_await way.handler.handle(last ? std::move(request) : core::Request(request), context);
       const bool late = !result && result.error().kind == ErrorKind::deadline_exceeded && context.has_deadline() && now_() >= context.deadline;
-      attempt.finished(result, late);
+      // A call that its caller gave up says nothing about the way, whatever error it ended with; and nobody waits for another.
+      const bool left = (co_await asio::this_coro::cancellation_state).cancelled() != asio::cancellation_type::none;
+      attempt.finished(result, late || (left && !result));
       if (result) {
         name_way(result.value(), i);
         co_return result;
@@ -84,7 +88,7 @@ core::awaitable<core::Result<core::Reply>> Fallback::handle(core::Request reques
       if (error.sent == Sent::maybe) sent = Sent::maybe;
       // "Not here" of one way says less than "down" of another.
       const bool tells_more = !telling || (telling->kind == ErrorKind::unimplemented && error.kind != ErrorKind::unimplemented);
-      if (last || !moves_on(error, context)) {
+      if (last || left || !moves_on(error, context)) {
         const bool away = error.kind == ErrorKind::unavailable || error.kind == ErrorKind::unimplemented;
         if (tells_more || !away) telling = std::move(error);
         telling->sent = sent;

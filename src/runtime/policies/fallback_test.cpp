@@ -151,6 +151,24 @@ TEST_F(FallbackTest, CancellationReachesTheWayAndFreesTheProbe) {
   EXPECT_EQ(call(fallback, request_of("log")).value().way, "inproc");
 }
 
+TEST_F(FallbackTest, ACallerWhoLeavesIsNotTheWaysFault) {
+  auto fallback = make(Idempotent::yes, {.failures = 1});
+  a.hang = true;
+  asio::io_context io{1};
+  asio::cancellation_signal signal;
+  auto test = [](Fallback& f) -> core::awaitable<void> {
+    co_await asio::this_coro::throw_if_cancelled(false);  // as servers do
+    EXPECT_FALSE(co_await f.handle(request_of("log"), core::CallContext{}));
+  };
+  asio::co_spawn(io, test(fallback), asio::bind_cancellation_slot(signal.slot(), [](std::exception_ptr e) { EXPECT_FALSE(e); }));
+  while (a.running == 0) io.run_one();
+  signal.emit(asio::cancellation_type::terminal);
+  io.run();
+  EXPECT_EQ(b.calls(), 0u) << "nobody waits for another way";
+  a.hang = false;
+  EXPECT_EQ(call(fallback, request_of("log")).value().way, "inproc") << "the way is not set aside";
+}
+
 TEST_F(FallbackTest, AThousandAtOnceOpenTheCircuitOnce) {
   auto fallback = make(Idempotent::yes);
   a.fail_for_ever(core::unavailable("down"));

@@ -87,6 +87,7 @@ core::awaitable<core::Result<core::Reply>> Retry::attempts(core::Request request
     if (result.error().sent == core::Sent::maybe) sent = core::Sent::maybe;
     result.error().sent = sent;
     if (last || !may_repeat(result.error())) co_return result;
+    if ((co_await asio::this_coro::cancellation_state).cancelled() != asio::cancellation_type::none) co_return result;  // nobody waits any more
 
     auto pause = milliseconds(static_cast<std::int64_t>(hooks_.random() * static_cast<double>(limit.count())));
     if (auto& asked = result.error().retry_after) {
