@@ -47,7 +47,8 @@ struct SettingFlags {
       auto take = [this, flag = setting.flag](const std::string& value) { given.emplace_back(flag, value); };
       auto* option = command.add_option_function<std::string>("--" + setting.flag, take, setting.doc);
       option->group("Settings")->default_str(setting.value)->type_name("");
-      if (setting.is_bool) option->expected(0, 1)->default_str("true");
+      // Without a value the flag means true; the help shows the default all the same.
+      if (setting.is_bool) option->expected(0, 1)->default_str("true")->option_text("=" + setting.value);
     }
   }
   LoadedSettings load() const {
