@@ -31,15 +31,24 @@ core::Result<void> make_folder(const std::string& path) {
   return core::ok();
 }
 
+/// What a file or folder holds is on the disk when this returns.
+core::Result<void> sync(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const bool synced = fd >= 0 && ::fsync(fd) == 0;
+  const int code = errno;
+  if (fd >= 0) ::close(fd);
+  if (!synced) return core::unavailable("can't write " + path + ": " + std::strerror(code));
+  return core::ok();
+}
+
 /// A copy that was cut short must not look like a backup: it gets its name when it is whole and on the disk.
 core::Result<void> publish(const std::string& partial, const std::string& file) {
-  const int fd = ::open(partial.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0 || ::fsync(fd) != 0) return core::unavailable("can't write " + file + ": " + std::strerror(errno));
-  ::close(fd);
+  FLEXI_TRY(sync(partial));
   // link(2) refuses to replace a file, rename(2) would not.
   if (::link(partial.c_str(), file.c_str()) != 0) return core::conflict("can't write " + file + ": " + std::strerror(errno));
   ::unlink(partial.c_str());
-  return core::ok();
+  const auto folder = fs::path(file).parent_path();
+  return sync(folder.empty() ? "." : folder.string());
 }
 
 core::Result<void> copy_database(const std::string& from, const std::string& to) {

@@ -177,7 +177,9 @@ bool Database::Impl::wait_for_writes(std::unique_lock<std::mutex>& lock) {
   auto may_idle = [&] { return idle_work && idle_work_left; };
   while (!healthy && !has_writes()) {
     if (write_wake.wait_for(lock, kProbe, has_writes)) break;
+    const bool may_purge = static_cast<bool>(idle_work);
     lock.unlock();
+    if (may_purge) run_idle_work();  // retention may make room
     probe();
     lock.lock();
   }

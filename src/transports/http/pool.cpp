@@ -56,7 +56,7 @@ core::awaitable<core::Result<Pool::Lease>> Pool::acquire(Balancer& balancer, Fre
   }
   if (open_ < options_.max_connections) {
     ++open_;
-    co_return co_await open(balancer, context);
+    co_return co_await open(balancer, context, Lease(self, std::make_unique<PooledSocket>(executor_), false));
   }
   if (auto socket = take_idle(nullptr)) co_return Lease(self, std::move(socket), true);
   if (static_cast<std::int64_t>(waiting_.size()) >= options_.max_waiting) {
@@ -71,14 +71,12 @@ core::awaitable<core::Result<Pool::Lease>> Pool::acquire(Balancer& balancer, Fre
   std::erase(waiting_, mine);
   if (!granted) co_return granted.error();
   if (granted.value()) co_return Lease(self, std::move(granted.value()), true);
-  co_return co_await open(balancer, context);  // with the place of a connection that has gone
+  // With the place of a connection that has gone.
+  co_return co_await open(balancer, context, Lease(self, std::make_unique<PooledSocket>(executor_), false));
 }
 
 /// One place is taken already.
-core::awaitable<core::Result<Pool::Lease>> Pool::open(Balancer& balancer, core::CallContext context) {
-  auto self = shared_from_this();
-  // The place is given up whichever way this ends.
-  Lease lease(self, std::make_unique<PooledSocket>(executor_), false);
+core::awaitable<core::Result<Pool::Lease>> Pool::open(Balancer& balancer, core::CallContext context, Lease lease) {
   std::string why;
   for (std::size_t attempt = 0; attempt < balancer.size() && !context.expired(); ++attempt) {
     lease->endpoint = balancer.next();

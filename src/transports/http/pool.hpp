@@ -57,7 +57,8 @@ class Pool : public std::enable_shared_from_this<Pool> {
  private:
   using Waiting = std::shared_ptr<runtime::Completion<std::unique_ptr<PooledSocket>>>;
   std::unique_ptr<PooledSocket> take_idle(const boost::asio::ip::tcp::endpoint* endpoint);
-  core::awaitable<core::Result<Lease>> open(Balancer& balancer, core::CallContext context);
+  /// @param lease holds the place, which is given up whichever way this ends
+  core::awaitable<core::Result<Lease>> open(Balancer& balancer, core::CallContext context, Lease lease);
   void give_back(std::unique_ptr<PooledSocket> socket, Lease::Keep keep);
 
   boost::asio::any_io_executor executor_;
