@@ -142,9 +142,12 @@ struct Ways {
 
 services::broker::BrokerParts broker_parts(Ways& ways, Storage& storage, Process& process) {
   services::broker::BrokerParts parts{.metrics = process.metrics};
-  for (auto action : {actions::kLog, actions::kAuth, actions::kMail})
+  const std::pair<std::string_view, services::broker::PayloadCheck> all[] = {
+      {actions::kLog, services::logger::check_log}, {actions::kAuth, nullptr}, {actions::kMail, services::mail::check_mail}};
+  for (auto& [action, check] : all)
     parts.actions.push_back({std::string(action),
-                             {{core::Via::inproc, *ways.inproc_client}, {core::Via::http, ways.http}, {core::Via::amqp, *ways.queue_client}}});
+                             {{core::Via::inproc, *ways.inproc_client}, {core::Via::http, ways.http}, {core::Via::amqp, *ways.queue_client}},
+                             check});
   for (auto* prefix : {"logs.", "users.", "mails.", "dlq."}) parts.administration.push_back({prefix, *ways.inproc_client});
   parts.idempotency = storage.idempotency.get();
   return parts;

@@ -301,3 +301,13 @@ def test_too_many_connections_are_refused_not_queued(make_instance):
     finally:
         for connection in held:
             connection.close()
+
+
+@pytest.mark.parametrize("via", ["auto", "amqp", "inproc", "http"])
+@pytest.mark.parametrize("action, payload, field", [
+    ("log", {"name": "", "data": "x"}, "name"), ("log", {"name": "n" * 5000, "data": "x"}, "name"),
+    ("mail", {"to": "nope", "subject": "s", "message": "m"}, "to"), ("mail", {"to": "you@example.com", "subject": "a\r\nBcc: x@y.z", "message": "m"}, "subject")])
+def test_what_its_service_would_refuse_is_refused_before_a_queue_accepts_it(http, action, payload, field, via):
+    for ack in ("accepted", "stored"):
+        answer = http.post("/handle", json={"action": action, "via": via, "ack": ack, action: payload})
+        assert answer.status_code == 400 and field in answer.json()["message"], answer.text

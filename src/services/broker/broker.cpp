@@ -79,6 +79,7 @@ core::awaitable<Result<Reply>> Broker::dispatch(const Route& route, Request requ
   const auto ack = request.ack.value_or(route.default_ack());
   auto target = route.target(via, ack);
   if (!target) co_return target.error();
+  if (auto checked = route.check(request.payload); !checked) co_return checked.error();
   if (context.expired()) co_return runtime::cancelled_error(core::Sent::no);
   request.ack = ack;
   if (request.id.empty()) request.id = core::MessageId::generate();

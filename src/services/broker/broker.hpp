@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,6 +19,10 @@ struct BrokerWay {
   std::reference_wrapper<core::Handler> handler;
 };
 
+/// The owning service's rules for a payload, asked before a queue accepts what that service could only refuse.
+/// @return invalid_argument that names the field
+using PayloadCheck = std::function<core::Result<void>(const core::Payload& payload)>;
+
 /// What the broker may do with one action.
 struct BrokerRoute {
   std::string action;
@@ -27,6 +32,7 @@ struct BrokerRoute {
   core::Ack default_ack = core::Ack::stored;
   std::vector<core::Via> forbidden{};
   runtime::policies::Idempotent idempotent = runtime::policies::Idempotent::no;
+  PayloadCheck check{};                          ///< none: every payload may go
   std::chrono::milliseconds attempt_timeout{0};  ///< of a way that isn't the last of its order; 0: what the caller has left
 };
 

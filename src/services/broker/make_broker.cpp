@@ -29,6 +29,7 @@ BrokerRoutes routes_of(const BrokerParts& parts, const BrokerOptions& options) {
                               .default_ack = core::ack_from(chosen.ack).value_or(core::Ack::stored),
                               .forbidden = vias_of(chosen.forbidden),
                               .idempotent = chosen.may_repeat() ? policies::Idempotent::yes : policies::Idempotent::no,
+                              .check = action.check,
                               .attempt_timeout = options.attempt_timeout});
   }
   routes.administration = parts.administration;

@@ -16,6 +16,7 @@ namespace flexi::services::broker {
 struct BrokerAction {
   std::string name;  ///< "auth", "log", "mail", or a custom one
   std::vector<BrokerWay> ways;
+  PayloadCheck check{};      ///< the owning service's rules for its payload; none: every payload may go
   std::optional<RouteOptions> options{};  ///< custom actions only; none: BrokerOptions::custom
 };
 

@@ -16,6 +16,7 @@ class Broker::Route {
 
   const std::string& action() const { return route_.action; }
   core::Ack default_ack() const { return route_.default_ack; }
+  core::Result<void> check(const core::Payload& payload) const { return route_.check ? route_.check(payload) : core::ok(); }
   /// @return the handler that carries the request; or why there is none
   core::Result<core::Handler*> target(core::Via via, core::Ack ack) const;
 

@@ -16,14 +16,6 @@ constexpr std::size_t kMaxNameBytes = 1024, kMaxQueryBytes = 1024;
 
 bool is_utf8(std::string_view text) { return simdjson::validate_utf8(text.data(), text.size()); }
 
-Result<void> check_entry(const core::LogEntry& entry) {
-  if (entry.name.empty()) return core::invalid_argument("name must not be empty");
-  if (entry.name.size() > kMaxNameBytes) return core::invalid_argument("name must be at most 1024 bytes long");
-  if (!is_utf8(entry.name)) return core::invalid_argument("name must be UTF-8");
-  if (!is_utf8(entry.data)) return core::invalid_argument("data must be UTF-8");
-  return core::ok();
-}
-
 Result<std::optional<core::Timestamp>> read_time(const runtime::JsonObject& params, std::string_view field) {
   FLEXI_TRY(auto text, params.string(field));
   if (!text || text->empty()) return std::optional<core::Timestamp>();
@@ -64,6 +56,16 @@ std::string page_to_json(const std::vector<core::LogRecord>& records) {
 
 }  // namespace
 
+Result<void> check_log(const core::Payload& payload) {
+  auto* entry = std::get_if<core::LogEntry>(&payload);
+  if (!entry) return core::invalid_argument("log must hold name and data");
+  if (entry->name.empty()) return core::invalid_argument("name must not be empty");
+  if (entry->name.size() > kMaxNameBytes) return core::invalid_argument("name must be at most 1024 bytes long");
+  if (!is_utf8(entry->name)) return core::invalid_argument("name must be UTF-8");
+  if (!is_utf8(entry->data)) return core::invalid_argument("data must be UTF-8");
+  return core::ok();
+}
+
 void LoggerOptions::describe(runtime::OptionVisitor& visitor) {
   visitor.field("tail_readers", tail_readers, "Readers that may follow the log at once; beyond it the answer is 429");
   visitor.field("tail_buffer_events", tail_buffer_events, "Entries that wait for a slow reader of the tail before it loses the oldest");
@@ -97,9 +99,8 @@ awaitable<Result<Reply>> LoggerService::read(core::Request request, CallContext 
 }
 
 awaitable<Result<Reply>> LoggerService::store_entry(core::Request request, CallContext context) {
+  if (auto checked = check_log(request.payload); !checked) co_return checked.error();
   auto* entry = std::get_if<core::LogEntry>(&request.payload);
-  if (!entry) co_return core::invalid_argument("log must hold name and data");
-  if (auto checked = check_entry(*entry); !checked) co_return checked.error();
   const auto now = std::chrono::system_clock::now();
   core::LogRecord record{.id = std::move(request.id), .name = std::move(entry->name), .data = std::move(entry->data),
                          .created_at = request.accepted_at == core::Timestamp{} ? now : request.accepted_at, .updated_at = now};

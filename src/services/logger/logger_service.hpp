@@ -18,6 +18,10 @@ struct LoggerOptions {
   runtime::Problems validate() const;
 };
 
+/// What an entry must keep to be stored.
+/// @return invalid_argument that names the field
+core::Result<void> check_log(const core::Payload& payload);
+
 /// Answers "log", "logs.list" and "logs.tail".
 /// Lifetime/threads: any thread; `store` outlives it
 class LoggerService final : public core::Handler {

@@ -37,6 +37,17 @@ awaitable<void> wait_until(CallContext::Clock::time_point time) {
 
 }  // namespace
 
+core::Result<void> check_mail(const core::Payload& payload) {
+  auto* mail = std::get_if<core::Mail>(&payload);
+  if (!mail) return core::invalid_argument("mail must hold to, subject and message");
+  if (!mail->from.empty()) {
+    FLEXI_TRY(parse_address("from", mail->from));
+  }
+  FLEXI_TRY(parse_address_list("to", mail->to));
+  FLEXI_TRY(check_header_text("subject", mail->subject, MailService::kMaxSubjectBytes));
+  return check_message(mail->message);
+}
+
 core::Result<std::unique_ptr<MailService>> MailService::make(MailOptions options, MailPorts ports, runtime::LogSink& log) {
   FLEXI_TRY(auto templates, MailTemplates::load(options.templates_dir));
   Address sender{options.from_name, "noreply@" + options.domain};

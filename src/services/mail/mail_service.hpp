@@ -32,6 +32,10 @@ struct MailPorts {
   core::Handler* logger = nullptr;   ///< takes the entry that each mail leaves; its failing never fails a mail
 };
 
+/// What a mail must keep to be rendered and sent.
+/// @return invalid_argument that names the field
+core::Result<void> check_mail(const core::Payload& payload);
+
 /// Answers "mail", "mails.list", "mails.get", "mails.delete" and "mails.release".
 /// Lifetime/threads: any thread; ports and log outlive it
 class MailService final : public core::Handler {
