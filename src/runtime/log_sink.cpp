@@ -20,6 +20,12 @@ struct LogSink::Impl {
 
 namespace {
 
+/// A field that has nothing to say is left out.
+bool is_empty(const LogField& field) {
+  auto* text = std::get_if<std::string_view>(&field.value);
+  return text && text->empty();
+}
+
 spdlog::level::level_enum spd_level(LogLevel level) {
   switch (level) {
     case LogLevel::debug: return spdlog::level::debug;
@@ -44,6 +50,7 @@ std::string json_line(LogLevel level, std::string_view event, LogSink::Fields fi
   JsonWriter json;
   json.begin_object().field("time", core::to_rfc3339(std::chrono::system_clock::now())).field("level", level_name(level)).field("event", event);
   for (auto& field : fields) {
+    if (is_empty(field)) continue;
     json.key(field.key);
     std::visit([&](auto value) { json.value(value); }, field.value);
   }
@@ -53,12 +60,13 @@ std::string json_line(LogLevel level, std::string_view event, LogSink::Fields fi
 std::string human_line(std::string_view event, LogSink::Fields fields) {
   std::string line(event);
   for (auto& field : fields) {
+    if (is_empty(field)) continue;
     line.append("  ").append(field.key).append("=");
     if (auto* text = std::get_if<std::string_view>(&field.value)) {
       // Quoted where it could be misread; escaped, so that data can't forge a line or drive the terminal.
       std::string quoted;
       append_json_string(quoted, *text);
-      const bool plain = !text->empty() && quoted.size() == text->size() + 2 && text->find(' ') == text->npos;
+      const bool plain = quoted.size() == text->size() + 2 && text->find(' ') == text->npos;
       line += plain ? std::string(*text) : quoted;
     } else {
       JsonWriter json;

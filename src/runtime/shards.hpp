@@ -10,7 +10,8 @@ namespace flexi::runtime {
 
 /// One io_context and one thread per core; what belongs to a shard (its acceptors, its connections) is touched by its
 /// thread only, so the hot path shares nothing.
-/// Lifetime/threads: made and joined on the main thread. Everything spawned on a shard has ended before join().
+/// Lifetime/threads: made and joined on the main thread. Everything spawned on a shard has ended before join(), and every
+/// thread that posts to one (a pool's, a database's) before it is destroyed: an answer may run while its post returns.
 class Shards {
  public:
   /// @param count 1 to 64

@@ -87,12 +87,12 @@ SmtpOptions options_for(std::int64_t port) {
 }
 
 core::Result<core::Delivered> deliver(core::Mailer& mailer, core::RenderedMail mail, std::chrono::milliseconds timeout = 20s) {
-  runtime::Shards shards(1);
+  // Never destroyed: a mailer's thread may still be on its way out of its last post.
+  static auto& shards = *new runtime::Shards(1);
   std::optional<core::Result<core::Delivered>> result;
   shards.run([](core::Mailer& m, core::RenderedMail r, core::CallContext context, auto& out) -> core::awaitable<void> {
     out.emplace(co_await m.deliver(std::move(r), std::move(context)));
   }(mailer, std::move(mail), core::CallContext::with_timeout(timeout), result));
-  shards.join();
   return *result;
 }
 

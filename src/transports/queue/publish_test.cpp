@@ -224,7 +224,6 @@ Request login(std::optional<Ack> ack) {
 }
 
 TEST_F(QueueTest, LogInsGoThroughMemoryOnly) {
-  options_.max_transient = 1;
   open();
   EXPECT_EQ(publish(login({})).error().kind, ErrorKind::unavailable) << "nobody consumes";
   ScriptedHandler handler([](const Request& request, unsigned) -> Result<Reply> {

@@ -36,7 +36,8 @@ class SqliteUnderTest final : public StoreUnderTest {
   void with_full_queue(const std::function<void()>& while_full) override {
     std::promise<void> release;
     auto released = release.get_future().share();
-    runtime::Shards waiting(1);
+    // Never destroyed: the database's thread may still be on its way out of its last post.
+    static auto& waiting = *new runtime::Shards(1);
     std::vector<std::future<void>> callers;
     auto write = [](runtime::sqlite::Database& database, std::shared_future<void> gate, std::promise<void>* started) -> core::awaitable<void> {
       auto job = [gate, started](runtime::sqlite::Connection&) -> core::Result<bool> {

@@ -96,8 +96,8 @@ class StoreTest : public testing::TestWithParam<StoreKind> {
   }
 
   std::filesystem::path folder;
+  std::unique_ptr<runtime::Shards> shards;  ///< before the store, whose threads post to it until they are joined
   std::unique_ptr<StoreUnderTest> store;
-  std::unique_ptr<runtime::Shards> shards;
 };
 
 inline std::string kind_name(const testing::TestParamInfo<StoreKind>& info) { return info.param.name; }
