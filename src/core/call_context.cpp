@@ -29,6 +29,14 @@ bool read_hex(std::string_view text, std::span<std::uint8_t> out) {
 
 }  // namespace
 
+void CallContext::add_hop(std::string_view place) {
+  const auto now = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  const auto time = std::to_string(now);
+  if (hops.size() + place.size() + time.size() + 2 > kMaxHopsBytes) return;
+  if (!hops.empty()) hops += ' ';
+  hops.append(place).append(1, '@').append(time);
+}
+
 std::string TraceContext::to_traceparent() const {
   if (!valid()) return {};
   std::string text = "00-";

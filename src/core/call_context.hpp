@@ -32,6 +32,13 @@ struct CallContext {
   Clock::time_point deadline = Clock::time_point::max();
   TraceContext trace{};
   std::string caller{};  ///< who calls: empty for an anonymous caller, "admin" for the administrator's token
+  /// Where the message has been, oldest first, each with microseconds since 1970: "broker@1795000000000000 listener@…".
+  /// Transports carry it as it is; at most kMaxHopsBytes.
+  std::string hops{};
+
+  static constexpr std::size_t kMaxHopsBytes = 1024;
+  /// Notes that the message is at `place` now. What would be too long is left out.
+  void add_hop(std::string_view place);
 
   static CallContext with_timeout(std::chrono::milliseconds timeout) {
     CallContext context;

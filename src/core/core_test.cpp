@@ -21,6 +21,16 @@ TEST(MessageId, GeneratedIsUuidVersion7AndUnique) {
   }
 }
 
+TEST(CallContext, HopsAreKeptInOrderAndBounded) {
+  CallContext context;
+  context.add_hop("broker");
+  context.add_hop("logger");
+  EXPECT_TRUE(context.hops.starts_with("broker@")) << context.hops;
+  EXPECT_NE(context.hops.find(" logger@"), std::string::npos) << context.hops;
+  for (int i = 0; i < 200; ++i) context.add_hop("loop");
+  EXPECT_LE(context.hops.size(), CallContext::kMaxHopsBytes);
+}
+
 TEST(MessageId, GeneratedIdsOfLaterMillisecondsSortLater) {
   const auto first = MessageId::generate().str();
   const auto until = std::chrono::system_clock::now() + std::chrono::milliseconds(2);
