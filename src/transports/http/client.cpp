@@ -18,10 +18,10 @@ namespace {
 /// What one shard has of a client: its own connections, its own view of the peer's addresses.
 class ClientShard {
  public:
-  ClientShard(asio::any_io_executor executor, const HttpClientOptions& options, const Authority& authority, const PeerHeader& peer, runtime::LogSink& log)
+  ClientShard(asio::any_io_executor executor, const HttpClientOptions& options, const runtime::net::Authority& authority, const PeerHeader& peer, runtime::LogSink& log)
       : options_(options), peer_(peer), scope_(executor, "http client", log), calls_done_(executor, asio::steady_timer::time_point::max()),
         deadlines_(std::make_shared<Deadlines>(executor)), pool_(std::make_shared<Pool>(executor, options, deadlines_)),
-        balancer_(scope_, options, authority) {}
+        balancer_(scope_, {options.set_aside, options.resolve_interval}, authority) {}
 
   const asio::any_io_executor& executor() const { return scope_.executor(); }
 
@@ -113,7 +113,7 @@ class ClientShard {
   asio::steady_timer calls_done_;
   std::shared_ptr<Deadlines> deadlines_;
   std::shared_ptr<Pool> pool_;
-  Balancer balancer_;
+  runtime::net::Balancer balancer_;
   std::vector<std::unique_ptr<Pipeline>> pipelines_;  ///< one per address ever seen
   std::size_t running_ = 0;
   bool started_ = false, stopping_ = false;
@@ -125,8 +125,8 @@ core::awaitable<void> call_there(ClientShard* shard, core::Request request, core
 
 class HttpClient final : public core::Client {
  public:
-  HttpClient(HttpClientOptions options, const Process& process, const Authority& authority)
-      : options_(std::move(options)), peer_{to_authority(authority), process.admin_token} {
+  HttpClient(HttpClientOptions options, const Process& process, const runtime::net::Authority& authority)
+      : options_(std::move(options)), peer_{runtime::net::to_authority(authority), process.admin_token} {
     for (unsigned i = 0; i < process.shards.size(); ++i)
       shards_.push_back(std::make_unique<ClientShard>(process.shards.executor(i), options_, authority, peer_, process.log));
   }
@@ -165,7 +165,7 @@ class HttpClient final : public core::Client {
 }  // namespace
 
 core::Result<std::unique_ptr<core::Client>> connect(HttpClientOptions options, Process process, std::string endpoint) {
-  FLEXI_TRY(auto authority, parse_endpoint(endpoint));
+  FLEXI_TRY(auto authority, runtime::net::parse_endpoint(endpoint, "http", 80));
   return std::unique_ptr<core::Client>(std::make_unique<HttpClient>(std::move(options), process, authority));
 }
 

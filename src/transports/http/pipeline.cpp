@@ -5,7 +5,7 @@
 #include <boost/asio/write.hpp>
 #include <boost/beast/http/parser.hpp>
 
-#include "transports/http/balancer.hpp"
+#include "runtime/net/balancer.hpp"
 #include "transports/http/client_codec.hpp"
 
 namespace flexi::transports::http {
@@ -86,10 +86,10 @@ asio::awaitable<void> Pipeline::run() {
   // Calls may come in while the ones before them are told of a failure.
   while (!waiting_.empty() && !closed_) {
     socket_ = asio::ip::tcp::socket(scope_.executor());
-    const auto ec = co_await connect_within(socket_, endpoint_, options_.connect_timeout);
+    const auto ec = co_await runtime::net::connect_within(socket_, endpoint_, options_.connect_timeout);
     if (ec || closed_) {
       pending_.clear();
-      fail_all(core::unavailable("the service can't be reached", to_authority(endpoint_) + ": " + ec.message()), false, core::Sent::no);
+      fail_all(core::unavailable("the service can't be reached", runtime::net::to_authority(endpoint_) + ": " + ec.message()), false, core::Sent::no);
       break;
     }
     connected_ = true;

@@ -47,7 +47,7 @@ std::unique_ptr<PooledSocket> Pool::take_idle(const tcp::endpoint* endpoint) {
   return nullptr;
 }
 
-core::awaitable<core::Result<Pool::Lease>> Pool::acquire(Balancer& balancer, Fresh fresh, core::CallContext context) {
+core::awaitable<core::Result<Pool::Lease>> Pool::acquire(runtime::net::Balancer& balancer, Fresh fresh, core::CallContext context) {
   auto self = shared_from_this();
   if (closed_) co_return core::unavailable("the client has stopped");
   if (fresh == Fresh::no) {
@@ -76,18 +76,18 @@ core::awaitable<core::Result<Pool::Lease>> Pool::acquire(Balancer& balancer, Fre
 }
 
 /// One place is taken already.
-core::awaitable<core::Result<Pool::Lease>> Pool::open(Balancer& balancer, core::CallContext context, Lease lease) {
+core::awaitable<core::Result<Pool::Lease>> Pool::open(runtime::net::Balancer& balancer, core::CallContext context, Lease lease) {
   std::string why;
   for (std::size_t attempt = 0; attempt < balancer.size() && !context.expired(); ++attempt) {
     lease->endpoint = balancer.next();
-    const auto ec = co_await connect_within(lease->socket, lease->endpoint, std::min(options_.connect_timeout, context.remaining()));
+    const auto ec = co_await runtime::net::connect_within(lease->socket, lease->endpoint, std::min(options_.connect_timeout, context.remaining()));
     if (!ec) {
       balancer.reached(lease->endpoint);
       co_return std::move(lease);
     }
     if (ec == asio::error::operation_aborted) break;  // the caller left
     balancer.set_aside(lease->endpoint);
-    why = to_authority(lease->endpoint) + ": " + ec.message();
+    why = runtime::net::to_authority(lease->endpoint) + ": " + ec.message();
   }
   if (context.expired() || why.empty()) co_return runtime::cancelled_error(core::Sent::no);
   co_return core::unavailable("the service can't be reached", why);

@@ -7,7 +7,8 @@
 #include <list>
 #include <memory>
 
-#include "transports/http/balancer.hpp"
+#include "runtime/net/balancer.hpp"
+#include "transports/http/options.hpp"
 #include "transports/http/deadlines.hpp"
 
 namespace flexi::transports::http {
@@ -49,7 +50,7 @@ class Pool : public std::enable_shared_from_this<Pool> {
   enum class Fresh { no, yes };
 
   /// @return unavailable where no address can be reached, overloaded where too many wait; nothing was sent
-  core::awaitable<core::Result<Lease>> acquire(Balancer& balancer, Fresh fresh, core::CallContext context);
+  core::awaitable<core::Result<Lease>> acquire(runtime::net::Balancer& balancer, Fresh fresh, core::CallContext context);
   /// Closes idle connections; later ones are closed as they come back.
   void close();
   Deadlines& deadlines() { return *deadlines_; }
@@ -58,7 +59,7 @@ class Pool : public std::enable_shared_from_this<Pool> {
   using Waiting = std::shared_ptr<runtime::Completion<std::unique_ptr<PooledSocket>>>;
   std::unique_ptr<PooledSocket> take_idle(const boost::asio::ip::tcp::endpoint* endpoint);
   /// @param lease holds the place, which is given up whichever way this ends
-  core::awaitable<core::Result<Lease>> open(Balancer& balancer, core::CallContext context, Lease lease);
+  core::awaitable<core::Result<Lease>> open(runtime::net::Balancer& balancer, core::CallContext context, Lease lease);
   void give_back(std::unique_ptr<PooledSocket> socket, Lease::Keep keep);
 
   boost::asio::any_io_executor executor_;

@@ -2,7 +2,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <future>
 
-#include "transports/http/address.hpp"
+#include "runtime/net/address.hpp"
 #include "transports/http/http.hpp"
 #include "transports/http/server_shard.hpp"
 
@@ -54,7 +54,7 @@ class HttpServer final : public core::Server {
       endpoint.port(acceptor.local_endpoint().port());
       listeners_.push_back(std::make_unique<ServerShard>(shards_.executor(i), shared_, std::move(acceptor)));
     }
-    endpoint_ = "http://" + to_authority(endpoint);
+    endpoint_ = "http://" + runtime::net::to_authority(endpoint);
     for (auto& listener : listeners_) asio::post(listener->executor(), [shard = listener.get()] { shard->start(); });
     return core::ok();
   }
@@ -80,7 +80,7 @@ class HttpServer final : public core::Server {
 }  // namespace
 
 core::Result<std::unique_ptr<core::Server>> serve(HttpServerOptions options, Ingress ingress) {
-  FLEXI_TRY(auto address, parse_authority(options.listen));
+  FLEXI_TRY(auto address, runtime::net::parse_authority(options.listen, 80));
   error_code ec;
   const auto ip = asio::ip::make_address(address.host == "localhost" ? "127.0.0.1" : address.host.empty() || address.host == "*" ? "0.0.0.0" : address.host, ec);
   if (ec) return core::invalid_argument("listen must be an IP address and a port, e.g. 127.0.0.1:8080, not \"" + options.listen + "\"");

@@ -2,16 +2,21 @@
 #pragma once
 
 #include <boost/asio/ip/tcp.hpp>
+#include <chrono>
 #include <memory>
 #include <vector>
 
 #include "core/reply.hpp"
 #include "runtime/completion.hpp"
 #include "runtime/task_scope.hpp"
-#include "transports/http/address.hpp"
-#include "transports/http/options.hpp"
+#include "runtime/net/address.hpp"
 
-namespace flexi::transports::http {
+namespace flexi::runtime::net {
+
+struct BalancerOptions {
+  std::chrono::milliseconds set_aside{1'000};         ///< how long an address that failed is left out
+  std::chrono::milliseconds resolve_interval{5'000};  ///< how often the peer's name is resolved again
+};
 
 /// All addresses of one peer, in turn. Names are resolved again every few seconds, in the background.
 /// Lifetime/threads: the shard's thread; `scope` runs the resolving and is joined before this ends
@@ -20,7 +25,7 @@ class Balancer {
   using Clock = std::chrono::steady_clock;
   using Endpoint = boost::asio::ip::tcp::endpoint;
 
-  Balancer(runtime::TaskScope& scope, const HttpClientOptions& options, Authority peer);
+  Balancer(runtime::TaskScope& scope, BalancerOptions options, Authority peer);
 
   /// Returns when addresses are known.
   /// @return unavailable where the name has none
@@ -41,7 +46,7 @@ class Balancer {
   void replace(const std::vector<Endpoint>& found);
 
   runtime::TaskScope& scope_;
-  const HttpClientOptions& options_;
+  const BalancerOptions options_;
   Authority peer_;
   std::vector<Address> addresses_;
   std::size_t turn_ = 0;
@@ -54,4 +59,4 @@ class Balancer {
 core::awaitable<boost::system::error_code> connect_within(boost::asio::ip::tcp::socket& socket, boost::asio::ip::tcp::endpoint endpoint,
                                                           std::chrono::milliseconds limit);
 
-}  // namespace flexi::transports::http
+}  // namespace flexi::runtime::net

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "transports/http/address.hpp"
+#include "runtime/net/address.hpp"
 
 #include <charconv>
 
-namespace flexi::transports::http {
+namespace flexi::runtime::net {
 
-core::Result<Authority> parse_authority(std::string_view text) {
+core::Result<Authority> parse_authority(std::string_view text, std::uint16_t default_port) {
   const auto wrong = [&] { return core::invalid_argument("an address is host:port, e.g. 127.0.0.1:8080, not \"" + std::string(text) + "\""); };
-  Authority authority;
+  Authority authority{.port = default_port};
   std::string_view port;
   if (text.starts_with('[')) {
     const auto close = text.find(']');
@@ -29,13 +29,12 @@ core::Result<Authority> parse_authority(std::string_view text) {
   return authority;
 }
 
-core::Result<Authority> parse_endpoint(std::string_view text) {
-  constexpr std::string_view kScheme = "http://";
-  const auto wrong = core::invalid_argument("an HTTP endpoint is http://host:port, not \"" + std::string(text) + "\"");
-  if (!text.starts_with(kScheme)) return wrong;
-  auto rest = text.substr(kScheme.size());
+core::Result<Authority> parse_endpoint(std::string_view text, std::string_view scheme, std::uint16_t default_port) {
+  const auto wrong = core::invalid_argument("an endpoint is " + std::string(scheme) + "://host:port, not \"" + std::string(text) + "\"");
+  if (!text.starts_with(scheme) || !text.substr(scheme.size()).starts_with("://")) return wrong;
+  auto rest = text.substr(scheme.size() + 3);
   if (rest.ends_with('/')) rest.remove_suffix(1);
-  auto authority = parse_authority(rest);
+  auto authority = parse_authority(rest, default_port);
   if (!authority || authority.value().host.empty() || authority.value().port == 0) return wrong;
   return authority;
 }
@@ -49,4 +48,4 @@ std::string to_authority(const Authority& authority) {
   return (v6 ? "[" + authority.host + "]" : authority.host) + ":" + std::to_string(authority.port);
 }
 
-}  // namespace flexi::transports::http
+}  // namespace flexi::runtime::net

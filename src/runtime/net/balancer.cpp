@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "transports/http/balancer.hpp"
+#include "runtime/net/balancer.hpp"
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
 
-namespace flexi::transports::http {
+namespace flexi::runtime::net {
 
 namespace asio = boost::asio;
 using asio::ip::tcp;
 using boost::system::error_code;
 
-Balancer::Balancer(runtime::TaskScope& scope, const HttpClientOptions& options, Authority peer) : scope_(scope), options_(options), peer_(std::move(peer)) {
+Balancer::Balancer(runtime::TaskScope& scope, BalancerOptions options, Authority peer) : scope_(scope), options_(options), peer_(std::move(peer)) {
   error_code ec;
   const auto address = asio::ip::make_address(peer_.host, ec);
   if (ec) return;
@@ -103,4 +103,4 @@ core::awaitable<error_code> connect_within(tcp::socket& socket, tcp::endpoint en
   co_return ec;
 }
 
-}  // namespace flexi::transports::http
+}  // namespace flexi::runtime::net

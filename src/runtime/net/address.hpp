@@ -7,18 +7,18 @@
 
 #include "core/result.hpp"
 
-namespace flexi::transports::http {
+namespace flexi::runtime::net {
 
 struct Authority {
   std::string host;  ///< without the brackets of an IPv6 address
-  std::uint16_t port = 80;
+  std::uint16_t port = 0;
 };
 
 /// "host:port", "host", "[::1]:port".
-core::Result<Authority> parse_authority(std::string_view text);
-/// "http://host:port", with or without a slash at the end.
-core::Result<Authority> parse_endpoint(std::string_view text);
+core::Result<Authority> parse_authority(std::string_view text, std::uint16_t default_port);
+/// "<scheme>://host:port", with or without a slash at the end.
+core::Result<Authority> parse_endpoint(std::string_view text, std::string_view scheme, std::uint16_t default_port);
 std::string to_authority(const boost::asio::ip::tcp::endpoint& endpoint);
 std::string to_authority(const Authority& authority);
 
-}  // namespace flexi::transports::http
+}  // namespace flexi::runtime::net
