@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "core/transport.hpp"
+#include "runtime/log_sink.hpp"
+#include "runtime/metrics.hpp"
+#include "runtime/readiness.hpp"
+#include "runtime/shards.hpp"
+#include "transports/grpc/options.hpp"
+
+namespace flexi::transports::grpc {
+
+/// What belongs to the process, not to one server.
+/// Lifetime: all outlive every server, client and transport made with them
+struct Process {
+  runtime::Metrics& metrics;
+  runtime::Readiness& readiness;
+  runtime::LogSink& log;
+  runtime::Shards& shards;
+  std::string admin_token{};  ///< empty: administration from loopback only
+};
+
+/// What one server serves. Administration goes to the broker where there is one, else to the services.
+struct Ingress {
+  Process process;
+  core::Handler* broker = nullptr;    ///< flexiconnect.v1's broker; null: UNIMPLEMENTED
+  core::Handler* services = nullptr;  ///< logs.LogService and the services' calls; null: UNIMPLEMENTED
+};
+
+/// Listens on every shard. The handlers outlive the server's stop().
+/// @return unavailable with the address and the system's reason; invalid_argument where `options.listen` is no address or
+///         a certificate can't be read
+core::Result<std::unique_ptr<core::Server>> serve(GrpcServerOptions options, Ingress ingress);
+
+/// A client of one peer, "grpc://host:port" or, over TLS, "grpcs://host:port". The caller's deadline is kept whether or not
+/// the caller cancels.
+/// @return invalid_argument where the endpoint can't be understood or a certificate can't be read
+core::Result<std::unique_ptr<core::Client>> connect(GrpcClientOptions options, Process process, std::string endpoint);
+
+/// Both ends as core::Transport: serve() serves a handler on the service surface.
+std::unique_ptr<core::Transport> make_transport(GrpcServerOptions server, GrpcClientOptions client, Process process);
+
+}  // namespace flexi::transports::grpc
