@@ -60,6 +60,7 @@ inline constexpr std::string_view kMailsList = "mails.list", kMailsGet = "mails.
 inline constexpr std::string_view kUsersList = "users.list", kUsersGet = "users.get";
 inline constexpr std::string_view kDlqList = "dlq.list", kDlqGet = "dlq.get", kDlqReplay = "dlq.replay",
                                   kDlqDiscard = "dlq.discard";
+inline constexpr std::string_view kSystemGet = "system.get";
 }  // namespace actions
 
 /// True for actions that read or administer ("logs.list"): answered to administrators only, never queued.

@@ -100,6 +100,7 @@ const char* assign(const toml::node& node, milliseconds& value) {
 }
 const char* assign(const toml::node& node, std::vector<std::string>& value) {
   const char* wrong = "must be a list of strings, e.g. [\"a\", \"b\"]";
+  if (auto text = node.value_exact<std::string>()) return assign(std::string_view(*text), value);
   auto* array = node.as_array();
   if (!array) return wrong;
   std::vector<std::string> items;
@@ -194,11 +195,16 @@ class EachField : public OptionVisitor {
   void end_group() override { groups_.pop_back(); }
   void group_begins(const std::string&, std::string_view) {}
 
- private:
-  void pass(std::string_view key, auto& value, std::string_view doc, Extra extra) {
+ protected:
+  std::string absolute(std::string_view key) const {
     auto path = join(groups_, ".");
     if (!path.empty()) path += '.';
-    static_cast<Derived*>(this)->visit(path.append(key), value, doc, extra);
+    return path.append(key);
+  }
+
+ private:
+  void pass(std::string_view key, auto& value, std::string_view doc, Extra extra) {
+    static_cast<Derived*>(this)->visit(absolute(key), value, doc, extra);
   }
   std::vector<std::string> groups_;
 };
@@ -233,7 +239,30 @@ class Reader final : public EachField<Reader> {
 
   Problems problems;
 
+ protected:
+  std::vector<std::string> section_names(std::string_view key, std::string_view sign) override {
+    const auto table = absolute(key);
+    tables_.insert(table);
+    std::vector<std::string> names;
+    if (auto* sections = file_.at_path(table).as_table())
+      for (auto& [name, node] : *sections)
+        if (node.is_table() && is_section_name(name.str())) names.emplace_back(name.str());
+    // In capitals a name's dash and underscore are the same: what the file has goes before a new one.
+    const auto before = env_name(table) + "_", after = "_" + upper(sign, '_');
+    for (auto& [variable, text] : sources_.environment) {
+      if (!variable.starts_with(before) || !variable.ends_with(after) || variable.size() <= before.size() + after.size()) continue;
+      auto name = variable.substr(before.size(), variable.size() - before.size() - after.size());
+      if (std::any_of(names.begin(), names.end(), [&](auto& known) { return upper(known, '_') == name; })) continue;
+      for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+      if (is_section_name(name)) names.push_back(name);
+    }
+    return names;
+  }
+
  private:
+  static bool is_section_name(std::string_view name) {
+    return !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) { return std::isalnum(c) || c == '-' || c == '_'; });
+  }
   void from_environment(const std::string& name, auto& value) {
     auto it = sources_.environment.find(name);
     if (it == sources_.environment.end()) return;
@@ -242,7 +271,11 @@ class Reader final : public EachField<Reader> {
   void find_unknown_in(const toml::table& table, const std::string& prefix) {
     for (auto& [name, node] : table) {
       const auto key = prefix + std::string(name.str());
-      const bool is_group = std::any_of(keys_.begin(), keys_.end(), [&](auto& known) { return known.starts_with(key + "."); });
+      if (!prefix.empty() && tables_.contains(prefix.substr(0, prefix.size() - 1)) && !is_section_name(name.str())) {
+        problems.push_back({key, "a name may only hold letters, digits, - and _" + in_file()});
+        continue;
+      }
+      const bool is_group = tables_.contains(key) || std::any_of(keys_.begin(), keys_.end(), [&](auto& known) { return known.starts_with(key + "."); });
       if (auto* inner = node.as_table(); inner && is_group) find_unknown_in(*inner, key + ".");
       else if (!keys_.contains(key)) problems.push_back({key, unknown(key, keys_) + in_file()});
     }
@@ -252,6 +285,7 @@ class Reader final : public EachField<Reader> {
   const ConfigSources& sources_;
   const toml::table& file_;
   std::set<std::string> keys_, envs_, flags_;
+  std::set<std::string> tables_;  ///< whose sections the user names
 };
 
 /// A TOML table's own keys stand before its inner tables, in whatever order they were described.

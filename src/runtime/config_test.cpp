@@ -95,6 +95,72 @@ TEST(Config, AllProblemsComeAtOnce) {
   EXPECT_THAT(found["--http-password"], HasSubstr("is not a known setting"));
 }
 
+struct Route {
+  std::vector<std::string> url;
+  bool idempotent = false;
+  void describe(OptionVisitor& v) {
+    v.field("url", url, "Where it is");
+    v.field("idempotent", idempotent, "Twice does no harm");
+  }
+};
+
+struct Routes {
+  std::map<std::string, Route> routes;
+  void describe(OptionVisitor& v) { v.sections("routes", "Routes", "url", routes); }
+};
+
+Problems read(Routes& options, ConfigSources sources) {
+  return read_config([&](OptionVisitor& v) { options.describe(v); }, sources);
+}
+
+TEST(Config, SectionsThatTheUserNames) {
+  Routes options;
+  ConfigSources sources;
+  sources.toml = "[routes.make-small]\nurl = \"http://a\"\n[routes.other]\nurl = [\"x\", \"y\"]\nidempotent = true\n";
+  sources.environment = {{"FLEXI_ROUTES_MAKE_SMALL_IDEMPOTENT", "true"}, {"FLEXI_ROUTES_OTHER_URL", "z"}, {"FLEXI_ROUTES_NEW_ONE_URL", "http://b"}};
+  EXPECT_THAT(read(options, sources), testing::IsEmpty());
+  ASSERT_EQ(options.routes.size(), 3u);
+  EXPECT_THAT(options.routes["make-small"].url, testing::ElementsAre("http://a"));
+  EXPECT_TRUE(options.routes["make-small"].idempotent);
+  EXPECT_THAT(options.routes["other"].url, testing::ElementsAre("z"));
+  EXPECT_THAT(options.routes["new_one"].url, testing::ElementsAre("http://b"));
+
+  const auto printed = print_config([&](OptionVisitor& v) { options.describe(v); });
+  EXPECT_THAT(printed, HasSubstr("[routes.make-small]"));
+  Routes again;
+  sources.environment.clear();
+  sources.toml = printed;
+  EXPECT_THAT(read(again, sources), testing::IsEmpty());
+  EXPECT_EQ(again.routes.size(), 3u);
+  EXPECT_TRUE(again.routes["make-small"].idempotent);
+}
+
+TEST(Config, WrongSectionsAreNamed) {
+  Routes options;
+  ConfigSources sources;
+  sources.toml = "[routes]\nurl = \"x\"\n[routes.\"a.b\"]\nurl = \"x\"\n[routes.\"\"]\nurl = \"x\"\n[routes.c]\nurll = \"x\"\nidempotent = 1\n";
+  sources.environment = {{"FLEXI_ROUTES_URL", "x"}, {"FLEXI_ROUTES_NONE_IDEMPOTENT", "true"}};
+  std::map<std::string, std::string> found;
+  for (auto& problem : read(options, sources)) found[problem.path] = problem.message;
+  EXPECT_THAT(found["routes.url"], HasSubstr("is not a known setting"));
+  EXPECT_THAT(found["routes.a.b"], HasSubstr("a name may only hold"));
+  EXPECT_THAT(found["routes."], HasSubstr("a name may only hold"));
+  EXPECT_THAT(found["routes.c.urll"], HasSubstr("did you mean routes.c.url?"));
+  EXPECT_THAT(found["routes.c.idempotent"], HasSubstr("must be true or false"));
+  EXPECT_THAT(found["FLEXI_ROUTES_URL"], HasSubstr("is not a known setting"));
+  EXPECT_THAT(found["FLEXI_ROUTES_NONE_IDEMPOTENT"], HasSubstr("is not a known setting"));
+  EXPECT_EQ(found.size(), 7u);
+}
+
+TEST(Config, AnEmptyTableOfSectionsIsFine) {
+  Routes options;
+  ConfigSources sources;
+  sources.toml = print_config([&](OptionVisitor& v) { options.describe(v); });
+  EXPECT_THAT(*sources.toml, HasSubstr("[routes]"));
+  EXPECT_THAT(read(options, sources), testing::IsEmpty());
+  EXPECT_THAT(options.routes, testing::IsEmpty());
+}
+
 TEST(Config, BrokenTomlSaysWhere) {
   Everything options;
   ConfigSources sources;

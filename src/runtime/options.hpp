@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -52,6 +53,22 @@ class OptionVisitor {
     begin_group(key, doc);
     options.describe(*this);
     end_group();
+  }
+  /// Sections that the user names, one Options struct each: `[actions.resize]`, `[actions.report]`.
+  /// @param sign the field that every section must have; the environment makes one by it: FLEXI_ACTIONS_RESIZE_URL
+  template <class Options>
+  void sections(std::string_view key, std::string_view doc, std::string_view sign, std::map<std::string, Options>& named) {
+    for (auto& name : section_names(key, sign)) named.try_emplace(name);
+    begin_group(key, doc);
+    for (auto& [name, options] : named) group(name, std::string(doc) + ": " + name, options);
+    end_group();
+  }
+
+ protected:
+  /// The names that this visit's sources know; none where it only looks at what is there.
+  virtual std::vector<std::string> section_names(std::string_view key, std::string_view sign) {
+    (void)key, (void)sign;
+    return {};
   }
 };
 
