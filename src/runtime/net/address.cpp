@@ -39,6 +39,21 @@ core::Result<Authority> parse_endpoint(std::string_view text, std::string_view s
   return authority;
 }
 
+core::Result<Url> parse_url(std::string_view text, std::string_view scheme, std::uint16_t default_port) {
+  const auto start = scheme.size() + 3;
+  const auto path = text.size() > start ? text.find_first_of("/?", start) : text.npos;
+  Url url;
+  FLEXI_TRY(url.authority, parse_endpoint(text.substr(0, path), scheme, default_port));
+  if (path == text.npos) return url;
+  url.target = text[path] == '?' ? "/" : "";
+  for (unsigned char c : text.substr(path)) {
+    if (c <= 0x20 || c >= 0x7f || c == '#' || c == '"' || c == '<' || c == '>' || c == '\\')
+      return core::invalid_argument("the path of \"" + std::string(text) + "\" must be percent-encoded and without #");
+    url.target += static_cast<char>(c);
+  }
+  return url;
+}
+
 std::string to_authority(const boost::asio::ip::tcp::endpoint& endpoint) {
   return to_authority(Authority{endpoint.address().to_string(), endpoint.port()});
 }

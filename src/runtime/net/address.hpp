@@ -18,6 +18,14 @@ struct Authority {
 core::Result<Authority> parse_authority(std::string_view text, std::uint16_t default_port);
 /// "<scheme>://host:port", with or without a slash at the end.
 core::Result<Authority> parse_endpoint(std::string_view text, std::string_view scheme, std::uint16_t default_port);
+
+struct Url {
+  Authority authority;
+  std::string target = "/";  ///< path and query, as they stand in a request line
+};
+/// "<scheme>://host:port/path?query"; path and query must be percent-encoded already, a fragment means nothing to a server.
+core::Result<Url> parse_url(std::string_view text, std::string_view scheme, std::uint16_t default_port);
+
 std::string to_authority(const boost::asio::ip::tcp::endpoint& endpoint);
 std::string to_authority(const Authority& authority);
 
