@@ -234,6 +234,7 @@ core::Result<Envelope> read_envelope(std::string_view json) {
     std::string_view text;
     if (key == "error") {
       if (element.get(envelope.error)) return core::invalid_argument("error must be true or false");
+      envelope.has_error = true;
     } else if (key == "data") {
       if (!element.is_null()) envelope.data = simdjson::minify(element);
     } else if (key == "message" && !element.get(text)) {

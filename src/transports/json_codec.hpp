@@ -46,6 +46,7 @@ core::Result<HandleBody> read_log_body(std::string_view json);
 /// The contract's answer {"error","message","data"?,"next"?}.
 struct Envelope {
   bool error = false;
+  bool has_error = false;  ///< the field is there: it is an envelope, not just an object
   std::string message;
   std::string data;  ///< JSON text; empty: none
   std::string next;

@@ -38,7 +38,7 @@ class ClientShard {
     if (auto text = check_utf8(request.payload); !text) co_return text.error();
     std::string wire;
     append_request(wire, peer_, request, context);
-    if (options_.pipeline_logs && request.action == core::actions::kLog) co_return co_await pipelined(std::move(wire), context);
+    if (options_.pipeline_logs && !peer_.foreign() && request.action == core::actions::kLog) co_return co_await pipelined(std::move(wire), context);
     co_return co_await pooled(std::move(wire), context);
   }
 
@@ -79,7 +79,7 @@ class ClientShard {
       if (!lease) co_return lease.error();
       const bool reused = lease.value().reused();
       bool nothing_written = false;
-      auto reply = co_await exchange(lease.value(), wire, options_.max_answer_bytes, context, nothing_written);
+      auto reply = co_await exchange(lease.value(), wire, options_.max_answer_bytes, context, nothing_written, peer_.foreign() ? Peer::foreign : Peer::ours);
       // A kept connection that died since its last use: the request has not left.
       if (!reply && nothing_written && reused && fresh == Pool::Fresh::no && !context.expired()) continue;
       co_return reply;
@@ -125,8 +125,8 @@ core::awaitable<void> call_there(ClientShard* shard, core::Request request, core
 
 class HttpClient final : public core::Client {
  public:
-  HttpClient(HttpClientOptions options, const Process& process, const runtime::net::Authority& authority)
-      : options_(std::move(options)), peer_{runtime::net::to_authority(authority), process.admin_token} {
+  HttpClient(HttpClientOptions options, const Process& process, const runtime::net::Authority& authority, PeerHeader peer)
+      : options_(std::move(options)), peer_(std::move(peer)) {
     for (unsigned i = 0; i < process.shards.size(); ++i)
       shards_.push_back(std::make_unique<ClientShard>(process.shards.executor(i), options_, authority, peer_, process.log));
   }
@@ -166,7 +166,15 @@ class HttpClient final : public core::Client {
 
 core::Result<std::unique_ptr<core::Client>> connect(HttpClientOptions options, Process process, std::string endpoint) {
   FLEXI_TRY(auto authority, runtime::net::parse_endpoint(endpoint, "http", 80));
-  return std::unique_ptr<core::Client>(std::make_unique<HttpClient>(std::move(options), process, authority));
+  PeerHeader peer{runtime::net::to_authority(authority), process.admin_token};
+  return std::unique_ptr<core::Client>(std::make_unique<HttpClient>(std::move(options), process, authority, std::move(peer)));
+}
+
+core::Result<std::unique_ptr<core::Client>> connect_foreign(HttpClientOptions options, Process process, std::string url) {
+  FLEXI_TRY(auto parsed, runtime::net::parse_url(url, "http", 80));
+  // Without our token: it is no business of another's.
+  PeerHeader peer{runtime::net::to_authority(parsed.authority), {}, parsed.target};
+  return std::unique_ptr<core::Client>(std::make_unique<HttpClient>(std::move(options), process, parsed.authority, std::move(peer)));
 }
 
 }  // namespace flexi::transports::http

@@ -111,9 +111,10 @@ core::Error failure(const error_code& ec, const Deadlines::Watch& watch, const c
 }  // namespace
 
 core::awaitable<core::Result<core::Reply>> exchange(Pool::Lease& lease, const std::string& wire, std::int64_t max_answer_bytes, core::CallContext context,
-                                                    bool& nothing_written) {
+                                                    bool& nothing_written, Peer peer) {
   error_code ec;
   std::unique_ptr<Parser> parser;
+  bool events = false;
   {
     Deadlines::Watch watch(lease.deadlines(), context.deadline, [socket = &lease->socket] {
       error_code ignored;
@@ -126,17 +127,17 @@ core::awaitable<core::Result<core::Reply>> exchange(Pool::Lease& lease, const st
     parser->body_limit(static_cast<std::uint64_t>(max_answer_bytes));
     parser->header_limit(64 * 1024);
     ec = co_await read_until(*lease, *parser, [&] { return parser->is_header_done(); });
-    const bool events = !ec && is_event_stream(parser->get());
+    events = !ec && peer == Peer::ours && is_event_stream(parser->get());
     parser->eager(true);
     if (!ec && !events) ec = co_await read_until(*lease, *parser, [&] { return parser->is_done(); });
     if (ec) co_return failure(ec, watch, context, core::Sent::maybe);
   }
-  if (is_event_stream(parser->get())) {
+  if (events) {
     auto reply = read_stream_head(parser->get());
     reply.events = std::make_unique<SocketEvents>(std::move(lease), std::move(parser), static_cast<std::size_t>(max_answer_bytes));
     co_return reply;
   }
-  auto reply = read_reply(parser->get());
+  auto reply = peer == Peer::foreign ? read_foreign_reply(parser->get()) : read_reply(parser->get());
   const bool keep = parser->keep_alive() && lease->buffer.size() == 0;
   lease.release(keep ? Pool::Lease::Keep::yes : Pool::Lease::Keep::no);
   co_return reply;

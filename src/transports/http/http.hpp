@@ -51,6 +51,11 @@ core::Result<std::unique_ptr<core::Server>> serve(HttpServerOptions options, Ing
 /// @return invalid_argument where the endpoint can't be understood
 core::Result<std::unique_ptr<core::Client>> connect(HttpClientOptions options, Process process, std::string endpoint);
 
+/// A client of one URL of another's service: each request is `POST <path>` with its payload as JSON body, its id as
+/// X-Flexi-Id and Idempotency-Key, what time is left as X-Flexi-Timeout-Ms, the trace as traceparent.
+/// @param url "http://host:port/path"
+core::Result<std::unique_ptr<core::Client>> connect_foreign(HttpClientOptions options, Process process, std::string url);
+
 /// Both ends as core::Transport: serve() serves a handler on the service surface.
 std::unique_ptr<core::Transport> make_transport(HttpServerOptions server, HttpClientOptions client, Process process);
 
