@@ -21,6 +21,9 @@ core::Result<Authority> parse_authority(std::string_view text, std::uint16_t def
   }
   for (unsigned char c : authority.host)
     if (c <= 0x20 || c >= 0x7f || c == '/' || c == '@' || c == '?' || c == '#') return wrong();
+  // Several hosts, with commas between: none of them may be missing.
+  const std::string list = "," + authority.host + ",";
+  if (list.size() > 2 && list.find(",,") != list.npos) return wrong();
   if (port.empty()) return authority;
   unsigned number = 0;
   auto [end, ec] = std::from_chars(port.data() + 1, port.data() + port.size(), number);

@@ -10,7 +10,7 @@
 namespace flexi::runtime::net {
 
 struct Authority {
-  std::string host;  ///< without the brackets of an IPv6 address
+  std::string host;  ///< without the brackets of an IPv6 address; several with commas between where a peer is meant
   std::uint16_t port = 0;
 };
 

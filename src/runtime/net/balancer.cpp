@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/net/balancer.hpp"
 
+#include <algorithm>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/redirect_error.hpp>
@@ -12,12 +13,35 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 using boost::system::error_code;
 
-Balancer::Balancer(runtime::TaskScope& scope, BalancerOptions options, Authority peer) : scope_(scope), options_(options), peer_(std::move(peer)) {
-  error_code ec;
-  const auto address = asio::ip::make_address(peer_.host, ec);
-  if (ec) return;
+namespace {
+
+std::vector<std::string> split(std::string_view hosts) {
+  std::vector<std::string> all;
+  while (!hosts.empty()) {
+    const auto comma = std::min(hosts.find(','), hosts.size());
+    if (comma != 0) all.emplace_back(hosts.substr(0, comma));
+    hosts.remove_prefix(std::min(comma + 1, hosts.size()));
+  }
+  return all;
+}
+
+/// A shorter wait is the caller's impatience, not the address's fault.
+constexpr std::chrono::milliseconds kPatience{250};
+
+}  // namespace
+
+Balancer::Balancer(runtime::TaskScope& scope, BalancerOptions options, Authority peer, std::shared_ptr<PeerHealth> health)
+    : scope_(scope), options_(options), hosts_(split(peer.host)), port_(peer.port),
+      health_(health ? std::move(health) : std::make_shared<PeerHealth>(to_authority(peer), options.outliers())) {
+  std::vector<Endpoint> found;
+  for (auto& host : hosts_) {
+    error_code ec;
+    const auto address = asio::ip::make_address(host, ec);
+    if (ec) return;
+    found.emplace_back(address, port_);
+  }
   literal_ = true;
-  addresses_.push_back({Endpoint(address, peer_.port)});
+  replace(found);
 }
 
 core::awaitable<core::Result<void>> Balancer::ready() {
@@ -34,7 +58,7 @@ core::awaitable<core::Result<void>> Balancer::ready() {
 core::awaitable<std::vector<Balancer::Endpoint>> Balancer::look_up(std::string name) {
   tcp::resolver resolver(scope_.executor());
   error_code ec;
-  auto results = co_await resolver.async_resolve(name, std::to_string(peer_.port), asio::redirect_error(asio::use_awaitable, ec));
+  auto results = co_await resolver.async_resolve(name, std::to_string(port_), asio::redirect_error(asio::use_awaitable, ec));
   std::vector<Endpoint> found;
   if (!ec)
     for (auto& result : results) found.push_back(result.endpoint());
@@ -43,15 +67,21 @@ core::awaitable<std::vector<Balancer::Endpoint>> Balancer::look_up(std::string n
 
 core::awaitable<void> Balancer::resolve() {
   co_await asio::this_coro::throw_if_cancelled(false);
-  replace(co_await look_up(peer_.host));
+  std::vector<Endpoint> found;
+  for (auto& host : hosts_)
+    for (auto& endpoint : co_await look_up(host)) found.push_back(endpoint);
+  replace(found);
   const auto waiting = std::exchange(waiting_, {});
   for (auto& completion : waiting) {
-    if (addresses_.empty()) completion->complete(core::unavailable("the service can't be found", "no address for " + peer_.host));
+    if (addresses_.empty()) completion->complete(core::unavailable("the service can't be found", "no address for " + health_->peer()));
     else completion->complete(core::ok());
   }
   // In a swarm the name itself is one virtual address; its tasks have one each.
-  if (peer_.host.find('.') == std::string::npos && peer_.host != "localhost")
-    if (auto tasks = co_await look_up("tasks." + peer_.host); !tasks.empty()) replace(tasks);
+  std::vector<Endpoint> tasks;
+  for (auto& host : hosts_)
+    if (host.find('.') == host.npos && host != "localhost")
+      for (auto& endpoint : co_await look_up("tasks." + host)) tasks.push_back(endpoint);
+  if (!tasks.empty()) replace(tasks);
   resolved_at_ = Clock::now();
   if (addresses_.empty()) resolved_at_ = {};
   resolving_ = false;
@@ -61,12 +91,17 @@ void Balancer::replace(const std::vector<Endpoint>& found) {
   if (found.empty()) return;  // a name server that fails for a moment doesn't make the peer unreachable
   std::vector<Address> fresh;
   for (auto& endpoint : found) {
-    Address address{endpoint};
-    for (auto& known : addresses_)
-      if (known.endpoint == endpoint) address = known;
-    fresh.push_back(address);
+    if (std::any_of(fresh.begin(), fresh.end(), [&](auto& known) { return known.endpoint == endpoint; })) continue;
+    const auto* known = find(endpoint);
+    fresh.push_back({endpoint, known ? known->health : health_->of(endpoint)});
   }
   addresses_ = std::move(fresh);
+}
+
+const Balancer::Address* Balancer::find(const Endpoint& endpoint) const {
+  for (auto& address : addresses_)
+    if (address.endpoint == endpoint) return &address;
+  return nullptr;
 }
 
 Balancer::Endpoint Balancer::next() {
@@ -74,20 +109,34 @@ Balancer::Endpoint Balancer::next() {
   const Address* due_first = nullptr;
   for (std::size_t i = 0; i < addresses_.size(); ++i) {
     auto& address = addresses_[turn_++ % addresses_.size()];
-    if (address.aside_until <= now) return address.endpoint;
-    if (!due_first || address.aside_until < due_first->aside_until) due_first = &address;
+    if (address.health->enter(now)) return address.endpoint;
+    if (!due_first || address.health->due() < due_first->health->due()) due_first = &address;
   }
   return due_first->endpoint;
 }
 
 void Balancer::set_aside(const Endpoint& endpoint) {
-  for (auto& address : addresses_)
-    if (address.endpoint == endpoint) address.aside_until = Clock::now() + options_.set_aside;
+  if (auto* address = find(endpoint)) address->health->unreachable(Clock::now());
 }
 
 void Balancer::reached(const Endpoint& endpoint) {
-  for (auto& address : addresses_)
-    if (address.endpoint == endpoint) address.aside_until = {};
+  if (auto* address = find(endpoint)) address->health->connected(Clock::now());
+}
+
+void Balancer::report(const Endpoint& endpoint, const core::Result<core::Reply>& result, std::chrono::milliseconds allowed) {
+  auto* address = find(endpoint);
+  if (!address) return;
+  if (result) return address->health->succeeded(Clock::now());
+  switch (result.error().kind) {
+    case core::ErrorKind::cancelled: return;  // its caller left
+    case core::ErrorKind::deadline_exceeded:
+      if (allowed < kPatience) return;
+      [[fallthrough]];
+    case core::ErrorKind::unavailable: break;
+    default: return address->health->succeeded(Clock::now());  // it answered
+  }
+  const auto others = std::count_if(addresses_.begin(), addresses_.end(), [&](auto& other) { return &other != address && other.health->aside(); });
+  address->health->failed(Clock::now(), static_cast<std::size_t>(others + 1) * 2 <= addresses_.size());
 }
 
 core::awaitable<error_code> connect_within(tcp::socket& socket, tcp::endpoint endpoint, std::chrono::milliseconds limit) {

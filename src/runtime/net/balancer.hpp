@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/reply.hpp"
+#include "runtime/net/address_health.hpp"
 #include "runtime/completion.hpp"
 #include "runtime/task_scope.hpp"
 #include "runtime/net/address.hpp"
@@ -14,40 +15,56 @@
 namespace flexi::runtime::net {
 
 struct BalancerOptions {
-  std::chrono::milliseconds set_aside{1'000};         ///< how long an address that failed is left out
+  std::chrono::milliseconds set_aside{1'000};         ///< how long an address that failed is left out at first
   std::chrono::milliseconds resolve_interval{5'000};  ///< how often the peer's name is resolved again
+  std::chrono::milliseconds max_set_aside{30'000};    ///< … and at most, while it keeps failing
+  std::int64_t failures = 5;                          ///< calls in a row that set an address aside; 0: only connecting does
+
+  OutlierOptions outliers() const { return {set_aside, max_set_aside, failures}; }
 };
 
-/// All addresses of one peer, in turn. Names are resolved again every few seconds, in the background.
+/// All addresses of one peer, in turn. Names are resolved again every few seconds, in the background. An address that
+/// can't be reached, or whose calls keep failing, is set aside for a time that grows, then probed with one call; calls
+/// that fail set at most half of the addresses aside.
 /// Lifetime/threads: the shard's thread; `scope` runs the resolving and is joined before this ends
 class Balancer {
  public:
   using Clock = std::chrono::steady_clock;
   using Endpoint = boost::asio::ip::tcp::endpoint;
 
-  Balancer(runtime::TaskScope& scope, BalancerOptions options, Authority peer);
+  /// @param peer   its host may be several, with commas between
+  /// @param health shared by the shards that call this peer; none: this one finds out alone
+  Balancer(runtime::TaskScope& scope, BalancerOptions options, Authority peer, std::shared_ptr<PeerHealth> health = nullptr);
 
   /// Returns when addresses are known.
   /// @return unavailable where the name has none
   core::awaitable<core::Result<void>> ready();
   /// The next address that is not set aside; where all are, the one that is due first. Only after ready().
   Endpoint next();
+  /// Connecting to it failed.
   void set_aside(const Endpoint& endpoint);
+  /// Connecting to it went well.
   void reached(const Endpoint& endpoint);
+  /// How a call over a connection to it went.
+  /// @param allowed what time the call had when it began: a time-out says something only where that was enough
+  void report(const Endpoint& endpoint, const core::Result<core::Reply>& result, std::chrono::milliseconds allowed);
   std::size_t size() const { return addresses_.size(); }
 
  private:
   struct Address {
     Endpoint endpoint;
-    Clock::time_point aside_until{};
+    std::shared_ptr<AddressHealth> health;
   };
+  const Address* find(const Endpoint& endpoint) const;
   core::awaitable<void> resolve();
   core::awaitable<std::vector<Endpoint>> look_up(std::string name);
   void replace(const std::vector<Endpoint>& found);
 
   runtime::TaskScope& scope_;
   const BalancerOptions options_;
-  Authority peer_;
+  const std::vector<std::string> hosts_;
+  const std::uint16_t port_;
+  const std::shared_ptr<PeerHealth> health_;
   std::vector<Address> addresses_;
   std::size_t turn_ = 0;
   bool literal_ = false, resolving_ = false;

@@ -18,10 +18,11 @@ namespace {
 /// What one shard has of a client: its own connections, its own view of the peer's addresses.
 class ClientShard {
  public:
-  ClientShard(asio::any_io_executor executor, const HttpClientOptions& options, const runtime::net::Authority& authority, const PeerHeader& peer, runtime::LogSink& log)
+  ClientShard(asio::any_io_executor executor, const HttpClientOptions& options, const runtime::net::Authority& authority, const PeerHeader& peer,
+              std::shared_ptr<runtime::net::PeerHealth> health, runtime::LogSink& log)
       : options_(options), peer_(peer), scope_(executor, "http client", log), calls_done_(executor, asio::steady_timer::time_point::max()),
         deadlines_(std::make_shared<Deadlines>(executor)), pool_(std::make_shared<Pool>(executor, options, deadlines_)),
-        balancer_(scope_, {options.set_aside, options.resolve_interval}, authority) {}
+        balancer_(scope_, {.set_aside = options.set_aside, .resolve_interval = options.resolve_interval}, authority, std::move(health)) {}
 
   const asio::any_io_executor& executor() const { return scope_.executor(); }
 
@@ -78,10 +79,13 @@ class ClientShard {
       auto lease = co_await pool_->acquire(balancer_, fresh, context);
       if (!lease) co_return lease.error();
       const bool reused = lease.value().reused();
+      const auto endpoint = lease.value()->endpoint;
+      const auto allowed = context.remaining();
       bool nothing_written = false;
       auto reply = co_await exchange(lease.value(), wire, options_.max_answer_bytes, context, nothing_written, peer_.foreign() ? Peer::foreign : Peer::ours);
       // A kept connection that died since its last use: the request has not left.
       if (!reply && nothing_written && reused && fresh == Pool::Fresh::no && !context.expired()) continue;
+      balancer_.report(endpoint, reply, allowed);
       co_return reply;
     }
     co_return core::unavailable("the connection to the service broke");
@@ -91,9 +95,10 @@ class ClientShard {
     for (std::size_t attempt = 1;; ++attempt) {
       auto& pipeline = pipeline_to(balancer_.next());
       bool connected = true;
+      const auto allowed = context.remaining();
       auto reply = co_await pipeline.call(wire, context, connected);
       if (connected) {
-        if (reply) balancer_.reached(pipeline.endpoint());
+        balancer_.report(pipeline.endpoint(), reply, allowed);
         co_return reply;
       }
       balancer_.set_aside(pipeline.endpoint());
@@ -123,12 +128,21 @@ core::awaitable<void> call_there(ClientShard* shard, core::Request request, core
   result->emplace(co_await shard->call(std::move(request), std::move(context)));
 }
 
+/// The Host header names one: the first, where there are several.
+std::string host_of(runtime::net::Authority authority) {
+  authority.host.resize(std::min(authority.host.find(','), authority.host.size()));
+  return runtime::net::to_authority(authority);
+}
+
 class HttpClient final : public core::Client {
  public:
   HttpClient(HttpClientOptions options, const Process& process, const runtime::net::Authority& authority, PeerHeader peer)
-      : options_(std::move(options)), peer_(std::move(peer)) {
+      : options_(std::move(options)), peer_(std::move(peer)),
+        health_(std::make_shared<runtime::net::PeerHealth>("http://" + runtime::net::to_authority(authority),
+                                                           runtime::net::OutlierOptions{options_.set_aside, options_.max_set_aside, options_.failures})) {
+    if (process.peers) process.peers->add(health_);
     for (unsigned i = 0; i < process.shards.size(); ++i)
-      shards_.push_back(std::make_unique<ClientShard>(process.shards.executor(i), options_, authority, peer_, process.log));
+      shards_.push_back(std::make_unique<ClientShard>(process.shards.executor(i), options_, authority, peer_, health_, process.log));
   }
 
   core::awaitable<core::Result<core::Reply>> handle(core::Request request, core::CallContext context) override {
@@ -159,6 +173,7 @@ class HttpClient final : public core::Client {
  private:
   const HttpClientOptions options_;
   const PeerHeader peer_;
+  const std::shared_ptr<runtime::net::PeerHealth> health_;
   std::vector<std::unique_ptr<ClientShard>> shards_;
 };
 
@@ -166,14 +181,14 @@ class HttpClient final : public core::Client {
 
 core::Result<std::unique_ptr<core::Client>> connect(HttpClientOptions options, Process process, std::string endpoint) {
   FLEXI_TRY(auto authority, runtime::net::parse_endpoint(endpoint, "http", 80));
-  PeerHeader peer{runtime::net::to_authority(authority), process.admin_token};
+  PeerHeader peer{host_of(authority), process.admin_token};
   return std::unique_ptr<core::Client>(std::make_unique<HttpClient>(std::move(options), process, authority, std::move(peer)));
 }
 
 core::Result<std::unique_ptr<core::Client>> connect_foreign(HttpClientOptions options, Process process, std::string url) {
   FLEXI_TRY(auto parsed, runtime::net::parse_url(url, "http", 80));
   // Without our token: it is no business of another's.
-  PeerHeader peer{runtime::net::to_authority(parsed.authority), {}, parsed.target};
+  PeerHeader peer{host_of(parsed.authority), {}, parsed.target};
   return std::unique_ptr<core::Client>(std::make_unique<HttpClient>(std::move(options), process, parsed.authority, std::move(peer)));
 }
 

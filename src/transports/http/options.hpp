@@ -37,7 +37,9 @@ struct HttpClientOptions {
   bool pipeline_logs = true;                            ///< send logs down one pipelined connection per shard; off for foreign peers
   std::int64_t max_answer_bytes = 16 << 20;             ///< larger answers break their call
   std::chrono::milliseconds connect_timeout{250};       ///< then the address is set aside
-  std::chrono::milliseconds set_aside{1'000};           ///< until it is tried again
+  std::chrono::milliseconds set_aside{1'000};           ///< until it is tried again, at first; doubles while it keeps failing
+  std::chrono::milliseconds max_set_aside{30'000};      ///< the longest time that an address is left alone
+  std::int64_t failures = 5;                            ///< calls in a row that fail before an address is set aside; 0: only connecting does
   std::chrono::milliseconds resolve_interval{5'000};    ///< how often the peer's name is resolved again
   std::chrono::milliseconds idle_timeout{30'000};       ///< a pooled connection unused for longer is not used again
 
