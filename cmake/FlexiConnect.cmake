@@ -72,6 +72,7 @@ function(flexi_test name)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_LINKS} GTest::gtest_main GTest::gmock)
   target_precompile_headers(${name} REUSE_FROM flexi_core)
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})  # tests/support
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()

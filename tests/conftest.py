@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Servers that tests of several folders need. Only for tests that ask for them."""
+
+import fcntl
+import json
+import os
+import pathlib
+import sys
+import uuid
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "support"))
+
+import gate as gates  # noqa: E402
+import rabbitmq as rabbit  # noqa: E402
+
+
+def started_once(tmp_path_factory):
+    """One for all workers of this run, gone with the process that began them."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder, owner = tmp_path_factory.getbasetemp().parent, os.getppid()
+    else:
+        folder, owner = tmp_path_factory.getbasetemp(), os.getpid()
+    with (folder / "rabbitmq.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        known = folder / "rabbitmq.json"
+        if not known.exists():
+            known.write_text(json.dumps(rabbit.Server().begin(watched_pid=owner).made))
+        return rabbit.Server(json.loads(known.read_text()))
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory):
+    """The RabbitMQ of this test run, shared: nobody stops it. A test that does wants own_rabbitmq."""
+    if reason := rabbit.why_not():
+        pytest.skip(reason)
+    return rabbit.Server.from_environment() or started_once(tmp_path_factory)
+
+
+@pytest.fixture
+def vhost(rabbitmq):
+    """A vhost of this test's own; `vhost.url`, `vhost.name`, `vhost.listed("queues", "name")`."""
+    own = Vhost(rabbitmq, "test-" + uuid.uuid4().hex)
+    yield own
+    rabbitmq.delete_vhost(own.name)
+
+
+@pytest.fixture
+def own_rabbitmq():
+    """A RabbitMQ of this test's own, which it may stop, kill and start: `.stop() .start() .kill() .freeze() .thaw()`."""
+    if reason := rabbit.why_not():
+        pytest.skip(reason)
+    with rabbit.Server() as server:
+        yield server
+
+
+@pytest.fixture
+def make_gate():
+    """Gates to (host, port), open until the test ends."""
+    made = []
+
+    def make(target):
+        made.append(gates.Gate(target).__enter__())
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.__exit__()
+
+
+class Vhost:
+    def __init__(self, server, name):
+        self.server, self.name = server, name
+        self.url = server.add_vhost(name)
+
+    def url_through(self, gate):
+        return self.server.url_of(self.name, gate.port)
+
+    def listed(self, what, *columns):
+        return self.server.listed(what, *columns, vhost=self.name)
