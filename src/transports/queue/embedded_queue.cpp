@@ -185,6 +185,11 @@ core::awaitable<Result<void>> EmbeddedQueue::discard(core::MessageId id, core::C
   co_return core::ok();
 }
 
+core::awaitable<Result<std::optional<core::Receipt>>> EmbeddedQueue::find_receipt(core::MessageId id, core::CallContext context) {
+  auto job = [id = std::move(id)](Connection& c) { return QueueTable::find(c, id.str()); };
+  co_return co_await impl_->database.read(std::move(job), std::move(context));
+}
+
 core::awaitable<Result<Ledger>> EmbeddedQueue::ledger(core::CallContext context) {
   co_return co_await impl_->database.read([](Connection& c) { return QueueTable::ledger(c); }, std::move(context));
 }

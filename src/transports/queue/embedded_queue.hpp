@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "core/dead_letters.hpp"
+#include "core/receipt.hpp"
 #include "core/transport.hpp"
 #include "runtime/shards.hpp"
 #include "runtime/sqlite/database.hpp"
@@ -20,7 +21,7 @@ namespace flexi::transports::queue {
 ///
 /// Lifetime/threads: any thread; the database and the shards outlive it; stop() before it is destroyed, and the servers
 /// of serve() before that
-class EmbeddedQueue final : public core::Transport, public core::DeadLetters {
+class EmbeddedQueue final : public core::Transport, public core::DeadLetters, public core::ReceiptSource {
  public:
   struct Environment {
     runtime::sqlite::Database& database;
@@ -50,6 +51,9 @@ class EmbeddedQueue final : public core::Transport, public core::DeadLetters {
   core::awaitable<core::Result<core::DeadLetter>> get(core::MessageId id, core::CallContext context) override;
   core::awaitable<core::Result<void>> replay(core::MessageId id, core::CallContext context) override;
   core::awaitable<core::Result<void>> discard(core::MessageId id, core::CallContext context) override;
+  /// Of messages that were `accepted` or dead-lettered here: queued ("queue", or "listener" while it is handled), dead_lettered,
+  /// stored (as long as the id is kept).
+  core::awaitable<core::Result<std::optional<core::Receipt>>> find_receipt(core::MessageId id, core::CallContext context) override;
   core::awaitable<core::Result<Ledger>> ledger(core::CallContext context);
 
   /// For Database::set_idle_work: forgets some old ids. @return whether more may be left

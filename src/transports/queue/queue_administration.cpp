@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dead letters, the ledger and retention: what operators see of QueueTable.
+// Dead letters, receipts, the ledger and retention: what operators see of QueueTable.
 #include <charconv>
 
 #include "core/timestamp.hpp"
@@ -145,6 +145,41 @@ bool QueueTable::purge_some(Connection& c, std::int64_t now) {
   const bool more = old.run() && seen == kStep && last_was_old;
   purge_cursor_ = more ? last : 0;
   return more;
+}
+
+Result<std::optional<core::Receipt>> QueueTable::find(Connection& c, std::string_view id) {
+  // The same id may stand for a message of each action: the newest counts.
+  auto row = c.use("SELECT i.id, i.action, i.kept_since, m.accepted_at, m.attempts, m.due_at, m.due_at = ?2 OR (m.due_at = 0 AND m.seq <= k.fetched_to), "
+                   "d.accepted_at, d.attempts, d.dead_at, d.reason "
+                   "FROM queue_ids i JOIN queue_mark k LEFT JOIN queue_messages m ON m.seq = i.seq LEFT JOIN queue_dead d ON d.seq = i.seq "
+                   "WHERE i.id = ?1 ORDER BY i.seq DESC LIMIT 1");
+  row.bind(1, id).bind(2, kBeingHandled);
+  FLEXI_TRY(auto found, row.step());
+  if (!found) return std::optional<core::Receipt>();
+  core::Receipt receipt;
+  FLEXI_TRY(receipt.id, core::MessageId::parse(row.text_view(0)));
+  receipt.action = row.text(1);
+  receipt.where = "queue";
+  if (!row.is_null(3)) {
+    receipt.state = core::Receipt::State::queued;
+    receipt.accepted_at = core::from_unix_micros(row.integer(3));
+    receipt.attempts = static_cast<unsigned>(row.integer(4));
+    if (row.integer(6)) {
+      receipt.where = "listener";
+    } else if (row.integer(5) > 0) {
+      receipt.at = core::from_unix_micros(row.integer(5));
+    }
+  } else if (!row.is_null(7)) {
+    receipt.state = core::Receipt::State::dead_lettered;
+    receipt.accepted_at = core::from_unix_micros(row.integer(7));
+    receipt.attempts = static_cast<unsigned>(row.integer(8));
+    receipt.at = core::from_unix_micros(row.integer(9));
+    receipt.reason = row.text(10);
+  } else {
+    receipt.state = core::Receipt::State::stored;
+    receipt.at = core::from_unix_micros(row.integer(2));  // or when it was accepted, where it did not take long
+  }
+  return std::optional(std::move(receipt));
 }
 
 Result<Ledger> QueueTable::ledger(Connection& c) {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transports/queue/queue_table.hpp"
 
-#include <limits>
-
 #include "core/timestamp.hpp"
 
 namespace flexi::transports::queue {
@@ -12,10 +10,6 @@ using runtime::sqlite::Connection;
 using runtime::sqlite::Statement;
 
 namespace {
-
-/// due_at of a message that is being handled for a second time or more. First-time messages keep 0, and the fetched_to
-/// mark, written with each batch that is fetched, says which of them are being handled: no write per message.
-constexpr std::int64_t kBeingHandled = std::numeric_limits<std::int64_t>::max();
 
 /// From so many deaths on a message is handled while no other such one is.
 constexpr std::int64_t kIsolateFrom = 2;

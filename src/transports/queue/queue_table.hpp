@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <limits>
 #include <map>
 #include <optional>
 #include <span>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "core/dead_letters.hpp"
+#include "core/receipt.hpp"
 #include "runtime/sqlite/database.hpp"
 #include "transports/queue/ledger.hpp"
 #include "transports/queue/queue_options.hpp"
@@ -29,6 +31,10 @@ struct Message {
   bool id_from_caller = false;
   bool isolated = false;  ///< suspected to kill the process: fetched one at a time
 };
+
+/// due_at of a message that is being handled for a second time or more. First-time messages keep 0, and the fetched_to
+/// mark, written with each batch that is fetched, says which of them are being handled: no write per message.
+inline constexpr std::int64_t kBeingHandled = std::numeric_limits<std::int64_t>::max();
 
 enum class Inserted { queued, pending, finished, dead, conflict };
 
@@ -90,6 +96,7 @@ class QueueTable {
 
   static core::Result<core::DeadLetterPage> list_dead(runtime::sqlite::Connection& c, unsigned limit, std::string_view cursor);
   static core::Result<core::DeadLetter> get_dead(runtime::sqlite::Connection& c, std::string_view id);
+  static core::Result<std::optional<core::Receipt>> find(runtime::sqlite::Connection& c, std::string_view id);
   static core::Result<Ledger> ledger(runtime::sqlite::Connection& c);
   /// accepted_at of the oldest queued message; 0: the queue is empty.
   static core::Result<std::int64_t> oldest(runtime::sqlite::Connection& c);
