@@ -7,6 +7,8 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
+#include <cmath>
+
 namespace flexi::runtime {
 
 struct Metrics::Impl {
@@ -22,6 +24,18 @@ void Metrics::Gauge::set(double value) { static_cast<prometheus::Gauge*>(gauge_)
 void Metrics::Gauge::add(double amount) { static_cast<prometheus::Gauge*>(gauge_)->Increment(amount); }
 double Metrics::Gauge::value() const { return static_cast<prometheus::Gauge*>(gauge_)->Value(); }
 void Metrics::Histogram::observe(double seconds) { static_cast<prometheus::Histogram*>(histogram_)->Observe(seconds); }
+
+Buckets Metrics::Histogram::buckets() const {
+  const auto collected = static_cast<prometheus::Histogram*>(histogram_)->Collect();
+  Buckets buckets;
+  std::uint64_t below = 0;
+  for (auto& bucket : collected.histogram.bucket) {
+    buckets.counts.push_back(bucket.cumulative_count - below);
+    below = bucket.cumulative_count;
+    if (!std::isinf(bucket.upper_bound)) buckets.bounds.push_back(bucket.upper_bound);
+  }
+  return buckets;
+}
 
 Metrics::Counter Metrics::counter(const std::string& name, const std::string& help, Labels labels) {
   Counter handle;

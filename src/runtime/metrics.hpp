@@ -6,6 +6,8 @@
 #include <string>
 #include <utility>
 
+#include "runtime/buckets.hpp"
+
 namespace flexi::runtime {
 
 /// Figures of one process in Prometheus' terms. Handles are cheap to copy and valid as long as their Metrics; look one
@@ -37,6 +39,8 @@ class Metrics {
   class Histogram {
    public:
     void observe(double seconds);
+    /// Its counts as of now.
+    Buckets buckets() const;
 
    private:
     friend class Metrics;

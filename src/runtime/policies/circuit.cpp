@@ -31,6 +31,11 @@ Circuit::Entry Circuit::enter(const Now& now) {
   return probing_.exchange(true, std::memory_order_acq_rel) ? Entry::refused : Entry::probe;
 }
 
+std::chrono::milliseconds Circuit::refused_for(const Now& now) const {
+  const auto left = refused_until_.load(std::memory_order_acquire) - nanoseconds(now());
+  return std::chrono::milliseconds(left > 0 ? left / 1'000'000 + 1 : 0);
+}
+
 void Circuit::succeeded(const Now& now) {
   if (failures_.load(std::memory_order_relaxed) != 0) failures_.store(0, std::memory_order_relaxed);
   if (!open()) return;

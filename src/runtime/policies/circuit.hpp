@@ -34,6 +34,8 @@ class Circuit {
   void failed(const Now& now);
   /// The call was cancelled before it could tell.
   void abandoned() { probing_.store(false, std::memory_order_release); }
+  /// For how long it is refused yet; 0: its next call goes through, as a probe where open() says so.
+  std::chrono::milliseconds refused_for(const Now& now) const;
   bool open() const { return refused_until_.load(std::memory_order_relaxed) != 0; }
 
  private:
