@@ -41,6 +41,9 @@ struct Error {
   std::string detail;   ///< for the log only, never sent to a caller
   std::optional<std::chrono::milliseconds> retry_after{};
   Sent sent = Sent::no;  ///< `maybe`: only an idempotent request may be tried another way
+  /// The peer's handler said so, so the way to it works: no fault of the way, and another would lead to the same answer.
+  /// Set by every transport's client on what its peer answered; never on a failure of its own (not reached, broken, late).
+  bool answered = false;
 };
 
 // One maker per kind keeps the places that fail short: `return core::not_found("no such mail");`

@@ -20,6 +20,11 @@ Fallback::Fallback(std::vector<Way> ways, CircuitOptions options, Idempotent ide
     if (!way.circuit) way.circuit = std::make_shared<Circuit>(options);
 }
 
+namespace {
+/// The way is down, not what it leads to.
+bool is_down(const core::Error& error) { return error.kind == ErrorKind::unavailable && !error.answered; }
+}  // namespace
+
 /// One call by one way; tells the circuit how it went, also when the call is cancelled half-way.
 class Fallback::Attempt {
  public:
@@ -30,10 +35,9 @@ class Fallback::Attempt {
     if (probe_) circuit_.abandoned();
   }
   void finished(const core::Result<core::Reply>& result, bool late) {
-    const auto kind = result ? std::optional<ErrorKind>() : result.error().kind;
-    if (late || kind == ErrorKind::cancelled) return;  // says nothing about the way
+    if (late || (!result && result.error().kind == ErrorKind::cancelled)) return;  // says nothing about the way
     probe_ = false;
-    if (kind == ErrorKind::unavailable || kind == ErrorKind::deadline_exceeded) circuit_.failed(now_);
+    if (!result && (is_down(result.error()) || result.error().kind == ErrorKind::deadline_exceeded)) circuit_.failed(now_);
     else circuit_.succeeded(now_);
   }
 
@@ -45,7 +49,7 @@ class Fallback::Attempt {
 
 bool Fallback::moves_on(const core::Error& error, const core::CallContext& context) const {
   // A way's own time-out (Deadline around one attempt) is as good as unavailable while the caller still has time.
-  const bool away = error.kind == ErrorKind::unavailable || error.kind == ErrorKind::unimplemented || error.kind == ErrorKind::deadline_exceeded;
+  const bool away = is_down(error) || error.kind == ErrorKind::unimplemented || error.kind == ErrorKind::deadline_exceeded;
   if (!away || (error.sent == Sent::maybe && idempotent_ == Idempotent::no)) return false;
   return !context.has_deadline() || now_() < context.deadline;
 }
@@ -89,7 +93,7 @@ core::awaitable<core::Result<core::Reply>> Fallback::handle(core::Request reques
       // "Not here" of one way says less than "down" of another.
       const bool tells_more = !telling || (telling->kind == ErrorKind::unimplemented && error.kind != ErrorKind::unimplemented);
       if (last || left || !moves_on(error, context)) {
-        const bool away = error.kind == ErrorKind::unavailable || error.kind == ErrorKind::unimplemented;
+        const bool away = is_down(error) || error.kind == ErrorKind::unimplemented;
         if (tells_more || !away) telling = std::move(error);
         telling->sent = sent;
         co_return *telling;

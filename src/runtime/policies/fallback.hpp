@@ -16,8 +16,9 @@ struct Way {
   std::shared_ptr<Circuit> circuit{};
 };
 
-/// Tries ways in order until one is there: moves on where a way is unavailable or doesn't have the action, and, unless
-/// the request is idempotent, only where it was certainly not sent. A way that keeps failing is passed over for a while;
+/// Tries ways in order until one is there: moves on where a way is down or doesn't have the action, and, unless the
+/// request is idempotent, only where it was certainly not sent. A destination that answers `unavailable` itself
+/// (Error::answered) is no way that is down: its answer is final. A way that keeps failing is passed over for a while;
 /// when nothing else is left it is asked all the same.
 /// Lifetime/threads: any thread; the handlers outlive it
 class Fallback final : public core::Handler {

@@ -76,6 +76,28 @@ TEST_F(FallbackTest, ADestinationsOwnAnswerIsFinal) {
   EXPECT_EQ(call(fallback, request_of("auth")).error().kind, ErrorKind::unauthenticated);
 }
 
+TEST_F(FallbackTest, AServiceThatIsUnavailableIsNotTheWaysFault) {
+  auto fallback = make(Idempotent::yes);
+  auto refused = core::unavailable("the SMTP server can't take the mail now");
+  refused.answered = true;
+  a.fail_for_ever(refused);
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(call(fallback, request_of("mail")).error().message, refused.message);
+  EXPECT_EQ(a.calls(), 10u) << "the way is not set aside";
+  EXPECT_EQ(b.calls(), 0u) << "no other way leads elsewhere";
+  a.heal();
+  EXPECT_EQ(call(fallback, request_of("mail")).value().way, "inproc");
+  // What the destination says counts more than a way that was down before it.
+  a.fail(core::unavailable("can't be reached"));
+  b.fail(refused);
+  EXPECT_EQ(call(fallback, request_of("mail")).error().message, refused.message);
+  EXPECT_EQ(c.calls(), 0u);
+  // A deadline of one way's attempt may come back as an answer: it says no more than that nothing came in time.
+  auto late = core::deadline_exceeded("not answered in time");
+  late.answered = true;
+  a.fail(late, Sent::maybe);
+  EXPECT_EQ(call(fallback, request_of("log")).value().way, "http;fallback-from=inproc");
+}
+
 TEST_F(FallbackTest, IfAllFailTheFirstErrorTellsUnlessItWasNotHere) {
   auto fallback = make(Idempotent::yes);
   a.fail(core::unavailable("first"));

@@ -97,7 +97,7 @@ core::awaitable<Result<Reply>> Broker::dispatch(const Route& route, Request requ
   auto result = co_await target.value()->handle(std::move(request), std::move(context));
   if (result) {
     word(result.value(), route.action(), ack, mail_to);
-  } else if (auto& error = result.error(); via != Via::automatic && error.kind == core::ErrorKind::unavailable) {
+  } else if (auto& error = result.error(); via != Via::automatic && error.kind == core::ErrorKind::unavailable && !error.answered) {
     error.message = "transport \"" + std::string(core::to_string(via)) + "\" is unavailable: " + error.message;
   }
   co_return result;

@@ -137,6 +137,10 @@ TEST_F(BrokerTest, AnExplicitWayThatIsDownIsNamedAndNobodyElseIsAsked) {
   auto failed = call(*broker, contract_request("log", Via::http));
   EXPECT_EQ(failed.error().kind, ErrorKind::unavailable);
   EXPECT_EQ(failed.error().message, "transport \"http\" is unavailable: down");
+  auto full = core::unavailable("the log store is full");
+  full.answered = true;
+  http.fail_for_ever(full);
+  EXPECT_EQ(call(*broker, contract_request("log", Via::http)).error().message, "the log store is full") << "the transport is well";
   EXPECT_EQ(inproc.calls() + amqp.calls(), 0u);
 }
 

@@ -81,6 +81,8 @@ core::Error read_failure(const bhttp::response<bhttp::string_body>& message, con
   error.kind = named.value_or(kind_of_status(status));
   error.message = envelope ? envelope.value().message : std::string();
   if (error.message.empty()) error.message = "the service answered " + std::to_string(status);
+  // A server that closes with its 503 is the one that goes, not what it serves; a proxy's 502 to 504 carries no kind.
+  error.answered = named ? *named != core::ErrorKind::unavailable || message.keep_alive() : status < 502 || status > 504;
   // What another program's failure left behind can't be known.
   error.sent = message["X-Flexi-Sent"] == "maybe" || (!named && status >= 500) ? core::Sent::maybe : core::Sent::no;
   const auto after = message[bhttp::field::retry_after];

@@ -158,7 +158,10 @@ class InprocClient final : public core::Client {
       if (!result) result.emplace(core::internal("internal error", e.what()));
     }
     if (parent.is_connected()) parent.clear();
-    if (result) co_return std::move(*result);
+    if (result) {
+      if (!*result) result->error().answered = true;
+      co_return std::move(*result);
+    }
     auto error = context.expired() ? core::deadline_exceeded("the request was not answered in time") : core::cancelled("the request was cancelled");
     error.sent = core::Sent::maybe;
     co_return error;

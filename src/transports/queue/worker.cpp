@@ -17,6 +17,7 @@ namespace {
 /// co_spawn copies what a coroutine returns, which a Reply can't be.
 asio::awaitable<void> call_into(core::Handler* handler, core::Request request, core::CallContext context, Result<Reply>* result) {
   *result = co_await handler->handle(std::move(request), std::move(context));
+  if (!*result) result->error().answered = true;
 }
 }  // namespace
 

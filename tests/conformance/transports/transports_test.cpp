@@ -214,6 +214,19 @@ TEST_P(Transports, EachErrorKindArrivesWithItsMessage) {
   }
 }
 
+TEST_P(Transports, AServicesOwnFailureIsToldFromTheWays) {
+  const auto refused = call(custom_request("unavailable"));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::unavailable);
+  EXPECT_TRUE(refused.error().answered) << "the peer said so: a broker must not set the way aside";
+  run(stop_server(server.get()));
+  server.reset();
+  const auto down = call(custom_request("unavailable"));
+  ASSERT_FALSE(down);
+  EXPECT_EQ(down.error().kind, ErrorKind::unavailable);
+  EXPECT_FALSE(down.error().answered) << "nobody said so: a broker tries another way";
+}
+
 TEST_P(Transports, DetailStaysBehind) {
   const auto reply = call(custom_request("internal"));
   ASSERT_FALSE(reply);
