@@ -107,7 +107,7 @@ int Connection::changes() const { return sqlite3_changes(db_); }
 std::int64_t Connection::last_insert_rowid() const { return sqlite3_last_insert_rowid(db_); }
 bool Connection::in_transaction() const { return sqlite3_get_autocommit(db_) == 0; }
 
-core::Error Connection::error(int code, std::string_view doing) const {
+core::Error Connection::error(int code, std::string_view doing) {
   std::string detail = std::string(sqlite3_errmsg(db_)) + " (SQLite " + std::to_string(code) + "), in: " + std::string(doing.substr(0, 200));
   switch (code & 0xff) {
     case SQLITE_CONSTRAINT:
@@ -119,6 +119,15 @@ core::Error Connection::error(int code, std::string_view doing) const {
     case SQLITE_READONLY: {
       auto error = core::unavailable("the storage is full or failing, nothing was stored", std::move(detail));
       error.retry_after = std::chrono::seconds(5);
+      storage_failure_ = error;
+      return error;
+    }
+    case SQLITE_NOTADB:
+    case SQLITE_CORRUPT: {
+      const char* file = sqlite3_db_filename(db_, "main");
+      auto error = core::unavailable("the database is damaged, or is none: a backup must be restored",
+                                     std::string(file ? file : "") + ": " + detail + "; stop the server, move the file away, then: flexiconnect restore BACKUP --data-dir FOLDER");
+      storage_failure_ = error;
       return error;
     }
     case SQLITE_BUSY:

@@ -37,7 +37,7 @@ class Statement {
   Statement& bind_null(int index);
 
   /// @return whether a row is there; conflict for a violated UNIQUE or PRIMARY KEY; unavailable for a disk that is full
-  ///         or fails, or a file that is locked for too long; internal for anything else
+  ///         or fails, a file that is damaged, or locked for too long; internal for anything else
   core::Result<bool> step();
   /// step() for statements that give no rows.
   core::Result<void> run();
@@ -75,11 +75,14 @@ class Connection {
   bool in_transaction() const;
   sqlite3* handle() { return db_; }
   /// SQLite's last error on this connection as ours; `doing` goes into the detail.
-  core::Error error(int code, std::string_view doing) const;
+  core::Error error(int code, std::string_view doing);
+  /// The last error by which the disk refused or lost something (full, I/O, damaged) since this was asked before.
+  std::optional<core::Error> take_storage_failure() { return std::exchange(storage_failure_, std::nullopt); }
 
  private:
   Connection() = default;
   sqlite3* db_ = nullptr;
+  std::optional<core::Error> storage_failure_;
   struct Hash {
     using is_transparent = void;
     std::size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }

@@ -73,7 +73,11 @@ struct Database::Impl {
   void write_loop();
   bool wait_for_writes(std::unique_lock<std::mutex>& lock);  ///< false: do idle work now
   void read_loop(Connection& connection);
-  std::optional<core::Error> commit(std::vector<std::unique_ptr<WriteJob>>& batch);
+  struct Outcome {
+    std::optional<core::Error> failure{};    ///< of the whole batch; none: it is durable
+    std::optional<core::Error> unhealthy{};  ///< what the disk refused, be it one job's part only
+  };
+  Outcome commit(std::vector<std::unique_ptr<WriteJob>>& batch);
   core::Result<void> run_jobs(std::vector<std::unique_ptr<WriteJob>>& batch);
   void run_idle_work();
   void report_health(const core::Error* failure);
@@ -101,22 +105,35 @@ core::Result<void> Database::Impl::run_jobs(std::vector<std::unique_ptr<WriteJob
       FLEXI_TRY(writer->use("RELEASE job").run());
     }
   }
-  FLEXI_TRY(writer->use("COMMIT").run());
-  return core::ok();
+  auto statement = writer->use("COMMIT");
+  auto committed = statement.run();
+  if (committed) return core::ok();
+  const int code = sqlite3_errcode(writer->handle()) & 0xff;
+  auto error = committed.error();
+  // A commit record that could not be synced, or read back, may lie on the disk all the same and count after a crash.
+  // "Full" and "locked" come before it is written.
+  if (code != SQLITE_FULL && code != SQLITE_BUSY) {
+    error.message = "the storage is failing: it may have been stored or not";
+    error.sent = core::Sent::maybe;
+  }
+  return error;
 }
 
-std::optional<core::Error> Database::Impl::commit(std::vector<std::unique_ptr<WriteJob>>& batch) {
+Database::Impl::Outcome Database::Impl::commit(std::vector<std::unique_ptr<WriteJob>>& batch) {
   std::lock_guard lock(writer_connection);
+  (void)writer->take_storage_failure();  // an older one is over
   auto committed = run_jobs(batch);
   if (committed) {
     commits.add();
     committed_writes.add(static_cast<double>(batch.size()));
-    return std::nullopt;
+    auto refused = writer->take_storage_failure();
+    if (refused) log->error("the disk refused a write", {{"error", refused->message}, {"detail", refused->detail}});
+    return {.unhealthy = std::move(refused)};
   }
   if (writer->in_transaction()) (void)writer->execute("ROLLBACK");
   failed_commits.add();
   log->error("commit failed", {{"writes", batch.size()}, {"error", committed.error().message}, {"detail", committed.error().detail}});
-  return committed.error();
+  return {.failure = committed.error(), .unhealthy = committed.error()};
 }
 
 /// Each executor gets one post for all its answers: a wake-up per caller would cost more than the insert.
@@ -209,9 +226,9 @@ void Database::Impl::write_loop() {
     write_queue.erase(write_queue.begin(), end);
     idle_work_left = true;
     lock.unlock();
-    auto failure = commit(batch);
-    report_health(failure ? &*failure : nullptr);
-    answer(std::move(batch), failure);
+    const auto outcome = commit(batch);
+    report_health(outcome.unhealthy ? &*outcome.unhealthy : nullptr);
+    answer(std::move(batch), outcome.failure);
     batch.clear();
     // On busy cores those just answered come again at once: letting them first makes the next batch as large as this one.
     std::this_thread::yield();

@@ -21,7 +21,7 @@ struct DatabaseOptions {
   std::size_t write_queue_limit = 20000;  ///< writes that may wait; one more is `overloaded`
   std::size_t read_queue_limit = 1000;
   std::size_t max_batch = 1024;           ///< writes per transaction
-  /// Called on the writer's thread when the disk begins to refuse commits, and when it takes them again (no error).
+  /// Called on the writer's thread when the disk begins to refuse writes, and when it takes them again (no error).
   std::function<void(const core::Error*)> on_health = [](const core::Error*) {};
 };
 
@@ -39,7 +39,7 @@ enum class Atomicity { single_statement, many_statements };
 /// Lifetime/threads: any thread; outlives its calls; the destructor commits what is queued and joins
 class Database {
  public:
-  /// @return unavailable with the file and SQLite's words
+  /// @return unavailable with the file and SQLite's words, also where the file is damaged or no database
   static core::Result<std::unique_ptr<Database>> open(DatabaseOptions options, LogSink& log, Metrics& metrics);
   ~Database();
 
@@ -49,8 +49,9 @@ class Database {
 
   /// Runs `job` on the writer's connection inside the next batch's transaction. The job must not begin or commit, and
   /// returns an Error to undo what it did itself (and nothing of its batch).
-  /// @return the job's result once durable; its Error; unavailable where the disk refused (nothing was written);
-  ///         overloaded when the queue is full; deadline_exceeded (may have been written)
+  /// @return the job's result once durable; its Error; unavailable where the disk refused (nothing was written, or, where
+  ///         the commit itself failed half-way, Sent::maybe); overloaded when the queue is full; deadline_exceeded (may have
+  ///         been written)
   template <class Job>
   auto write(Atomicity atomicity, Job job, core::CallContext context) -> boost::asio::awaitable<std::invoke_result_t<Job&, Connection&>>;
 

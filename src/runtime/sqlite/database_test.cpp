@@ -2,9 +2,13 @@
 #include "runtime/sqlite/database.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <csignal>
 #include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "runtime/shards.hpp"
@@ -131,6 +135,99 @@ TEST_F(DatabaseTest, AFullDiskIsReportedAndItsEndIsNoticedWithoutWrites) {
   EXPECT_EQ(well.wait_for(std::chrono::milliseconds(1500)), std::future_status::timeout) << "the disk is still full";
   ASSERT_TRUE(database_->write_now(limit("PRAGMA max_page_count=1000000")));
   EXPECT_EQ(well.wait_for(std::chrono::seconds(10)), std::future_status::ready);
+}
+
+TEST_F(DatabaseTest, AFullDiskIsReportedThoughTheRestOfTheBatchIsCommitted) {
+  std::atomic<int> refusals = 0;
+  std::promise<void> healed;
+  database_.reset();
+  DatabaseOptions options;
+  options.path = file();
+  options.on_health = [&](const core::Error* failure) { failure ? void(++refusals) : healed.set_value(); };
+  database_ = std::move(Database::open(options, LogSink::none(), metrics_)).value();
+  auto test = [](DatabaseTest* self) -> asio::awaitable<void> {
+    // The job itself runs into the limit and undoes its one statement; the transaction, with nothing in it, is committed.
+    auto refused = co_await self->database_->write(Atomicity::many_statements, [](Connection& c) -> Result<void> {
+      FLEXI_TRY(c.execute("PRAGMA max_page_count=8"));
+      auto full = insert(c, std::string(200000, 'x'));
+      FLEXI_TRY(c.execute("PRAGMA max_page_count=1000000"));
+      return full;
+    }, {});
+    EXPECT_EQ(refused.error().kind, core::ErrorKind::unavailable);
+    EXPECT_EQ(refused.error().sent, core::Sent::no);
+  };
+  shards_.run(test(this));
+  EXPECT_EQ(refusals, 1);
+  EXPECT_EQ(healed.get_future().wait_for(std::chrono::seconds(10)), std::future_status::ready);
+}
+
+/// Files of this process can't grow while it lives.
+class NoRoomForFiles {
+ public:
+  explicit NoRoomForFiles(rlim_t bytes) {
+    handler_ = ::signal(SIGXFSZ, SIG_IGN);
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    rlimit now = before_;
+    now.rlim_cur = bytes;
+    EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &now), 0);
+  }
+  ~NoRoomForFiles() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    ::signal(SIGXFSZ, handler_);
+  }
+
+ private:
+  rlimit before_{};
+  sighandler_t handler_;
+};
+
+TEST_F(DatabaseTest, ACommitThatFailsHalfWayMayHaveBeenWritten) {
+  auto test = [](DatabaseTest* self) -> asio::awaitable<void> {
+    EXPECT_TRUE(co_await self->write("before"));
+    {
+      // A write beyond the limit is EFBIG, an I/O error to SQLite, which happens when the commit writes the log.
+      NoRoomForFiles limit(std::filesystem::file_size(self->file() + "-wal"));
+      auto failed = co_await self->write("lost");
+      EXPECT_EQ(failed.error().kind, core::ErrorKind::unavailable);
+      EXPECT_EQ(failed.error().sent, core::Sent::maybe);
+      EXPECT_EQ(failed.error().message.find("nothing was stored"), std::string::npos) << failed.error().message;
+    }
+    EXPECT_TRUE(co_await self->write("after"));
+    EXPECT_EQ((co_await self->rows()).value(), 2);
+  };
+  shards_.run(test(this));
+}
+
+TEST_F(DatabaseTest, AFileThatIsNoDatabaseIsNamedWithWhatToDo) {
+  for (auto size : {100, 100'000}) {
+    const auto path = folder_ + "/garbage.db";
+    std::ofstream(path, std::ios::binary | std::ios::trunc) << std::string(static_cast<std::size_t>(size), 'g');
+    auto opened = Database::open({.path = path}, LogSink::none(), metrics_);
+    ASSERT_FALSE(opened) << size;
+    EXPECT_EQ(opened.error().kind, core::ErrorKind::unavailable);
+    EXPECT_NE(opened.error().message.find("backup"), std::string::npos) << opened.error().message;
+    EXPECT_NE(opened.error().detail.find(path), std::string::npos) << opened.error().detail;
+    EXPECT_NE(opened.error().detail.find("restore"), std::string::npos) << opened.error().detail;
+  }
+}
+
+TEST_F(DatabaseTest, ADamagedPageIsUnavailableAndNotABug) {
+  auto fill = [](DatabaseTest* self) -> asio::awaitable<void> { EXPECT_TRUE(co_await self->write(std::string(100'000, 'x'))); };
+  shards_.run(fill(this));
+  database_.reset();
+  {
+    std::fstream out(file(), std::ios::binary | std::ios::in | std::ios::out);
+    const auto size = std::filesystem::file_size(file());
+    for (std::size_t at = 4096; at < size; at += 4096) out.seekp(static_cast<std::streamoff>(at)).write("damage damage damage", 20);
+  }
+  auto opened = Database::open({.path = file()}, LogSink::none(), metrics_);
+  const auto error = [&] {
+    if (!opened) return opened.error();
+    database_ = std::move(opened).value();
+    return database_->write_now([](Connection& c) { return insert(c, "more"); }).error();
+  }();
+  EXPECT_EQ(error.kind, core::ErrorKind::unavailable) << error.message << error.detail;
+  EXPECT_NE(error.detail.find(file()), std::string::npos) << error.detail;
 }
 
 TEST_F(DatabaseTest, IdleWorkThatWasTakenAwayDoesNotRunAnyMore) {
