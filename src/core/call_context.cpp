@@ -4,6 +4,8 @@
 #include <span>
 #include <string_view>
 
+#include "core/random.hpp"
+
 namespace flexi::core {
 
 namespace {
@@ -35,6 +37,28 @@ void CallContext::add_hop(std::string_view place) {
   if (hops.size() + place.size() + time.size() + 2 > kMaxHopsBytes) return;
   if (!hops.empty()) hops += ' ';
   hops.append(place).append(1, '@').append(time);
+}
+
+std::string to_string(const TraceId& id) {
+  std::string text;
+  if (id == TraceId{}) return text;
+  text.reserve(2 * id.size());
+  append_hex(text, id);
+  return text;
+}
+
+std::optional<TraceId> trace_id_from(std::string_view hex) {
+  TraceId id{};
+  if (hex.size() != 2 * id.size() || !read_hex(hex, id) || id == TraceId{}) return std::nullopt;
+  return id;
+}
+
+TraceContext TraceContext::begin() {
+  TraceContext context;
+  fill_random(context.trace_id);
+  fill_random(context.parent_id);
+  context.flags = 1;
+  return context;
 }
 
 std::string TraceContext::to_traceparent() const {

@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -11,9 +12,17 @@
 
 namespace flexi::core {
 
+/// All zero: none.
+using TraceId = std::array<std::uint8_t, 16>;
+
+/// 32 lower-case hex digits, or "" where there is none.
+std::string to_string(const TraceId& id);
+/// @return none unless 32 lower-case hex digits that are not all zero
+std::optional<TraceId> trace_id_from(std::string_view hex);
+
 /// W3C trace context. Source: https://www.w3.org/TR/trace-context/ section 3.2
 struct TraceContext {
-  std::array<std::uint8_t, 16> trace_id{};
+  TraceId trace_id{};
   std::array<std::uint8_t, 8> parent_id{};
   std::uint8_t flags = 0;
 
@@ -22,6 +31,8 @@ struct TraceContext {
   std::string to_traceparent() const;
   /// An invalid header gives an invalid (empty) context, as the standard asks.
   static TraceContext from_traceparent(std::string_view header);
+  /// The beginning of a trace of our own, sampled: what we note of it is kept.
+  static TraceContext begin();
 };
 
 /// What accompanies one call through every hop. The deadline is a steady time point inside a process and the

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "core/call_context.hpp"
+#include "core/hops.hpp"
 #include "core/message_id.hpp"
 #include "core/timestamp.hpp"
 
@@ -29,6 +30,36 @@ TEST(CallContext, HopsAreKeptInOrderAndBounded) {
   EXPECT_NE(context.hops.find(" logger@"), std::string::npos) << context.hops;
   for (int i = 0; i < 200; ++i) context.add_hop("loop");
   EXPECT_LE(context.hops.size(), CallContext::kMaxHopsBytes);
+}
+
+TEST(Hops, AreReadAndShortenedAndLengthened) {
+  const auto since = from_unix_micros(1'795'000'000'000'000);
+  const std::string hops = "broker@1795000000000005 broker>http@1795000000000040 logger@1794999999999999";
+  const auto read = read_hops(hops);
+  ASSERT_EQ(read.size(), 3u);
+  EXPECT_EQ(read[1].at, "broker>http");
+  EXPECT_EQ(read[1].time, since + std::chrono::microseconds(40));
+  EXPECT_EQ(shorten_hops(hops, since), "broker@5 broker>http@40 logger@-1");
+  EXPECT_EQ(lengthen_hops(shorten_hops(hops, since), since), hops);
+  EXPECT_EQ(lengthen_hops("", since), "");
+}
+
+TEST(Hops, OfAStrangerAreNoDanger) {
+  for (std::string bad : {"", " ", "@", "@1", "a@", "a@x", "a@1x", "a@99999999999999999999", "a", "@@", "a@-5", "a@9000000000000000"}) EXPECT_TRUE(read_hops(bad).empty()) << bad;
+  EXPECT_EQ(read_hops("  a@b@7   c@8 ").size(), 2u);
+  EXPECT_EQ(read_hops("a@b@7")[0].at, "a@b");
+  (void)lengthen_hops("a@9223372036854775807 b@-9223372036854775808", Timestamp::max());
+  (void)shorten_hops("a@9223372036854775807 b@-9223372036854775808", Timestamp::min());
+}
+
+TEST(TraceContext, BeginsATraceOfItsOwn) {
+  const auto a = TraceContext::begin(), b = TraceContext::begin();
+  EXPECT_NE(a.trace_id, b.trace_id);
+  EXPECT_EQ(TraceContext::from_traceparent(a.to_traceparent()).trace_id, a.trace_id);
+  EXPECT_EQ(trace_id_from(core::to_string(a.trace_id)), a.trace_id);
+  EXPECT_EQ(core::to_string(TraceId{}), "");
+  for (std::string bad : {"", "00000000000000000000000000000000", "4BF92F3577B34DA6A3CE929D0E0E4736", "4bf92f3577b34da6a3ce929d0e0e473", "4bf92f3577b34da6a3ce929d0e0e47366"})
+    EXPECT_FALSE(trace_id_from(bad)) << bad;
 }
 
 TEST(MessageId, GeneratedIdsOfLaterMillisecondsSortLater) {

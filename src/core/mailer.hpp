@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,10 @@ struct RenderedMail {
   std::string plain;            ///< plain part, UTF-8
   std::string mime;             ///< the whole message, CRLF line ends. Source: RFC 5322, RFC 2045
   Timestamp created_at{};
+  TraceId trace_id{};        ///< all zero: none
+  std::string hops{};        ///< CallContext::hops
+  Via via = Via::automatic;  ///< the way it came by
+  std::optional<unsigned> duplicates{};  ///< of a mail that is kept: how often it came again; none: not counted here
 };
 
 enum class Delivered { sent, duplicate };

@@ -1,31 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/message_id.hpp"
 
-#include <sys/random.h>
-
 #include <array>
 #include <chrono>
 #include <cstdint>
-#include <cstdlib>
-#include <cstring>
+
+#include "core/random.hpp"
 
 namespace flexi::core {
-
-namespace {
-
-/// Random bytes, taken from the kernel a page at a time: one system call per id would cost more than the rest of it.
-void fill_random(unsigned char* out, std::size_t size) {
-  thread_local std::array<unsigned char, 256> pool;
-  thread_local std::size_t left = 0;
-  if (left < size) {
-    if (::getrandom(pool.data(), pool.size(), 0) != static_cast<ssize_t>(pool.size())) std::abort();
-    left = pool.size();
-  }
-  std::memcpy(out, pool.data() + (pool.size() - left), size);
-  left -= size;
-}
-
-}  // namespace
 
 MessageId MessageId::generate() {
   // 48 bits of milliseconds, then 12 bits of the sub-millisecond (method 3 of section 6.2), so that ids made in one
@@ -34,7 +16,7 @@ MessageId MessageId::generate() {
   const auto ms = static_cast<std::uint64_t>(now.count() / 1000);
   const auto fraction = static_cast<unsigned>((now.count() % 1000) * 4096 / 1000);
   std::array<unsigned char, 16> b;
-  fill_random(b.data() + 8, 8);
+  fill_random(std::span(b).subspan(8));
   for (int i = 0; i < 6; ++i) b[i] = static_cast<unsigned char>(ms >> (40 - 8 * i));
   b[6] = static_cast<unsigned char>(0x70 | (fraction >> 8));
   b[7] = static_cast<unsigned char>(fraction);

@@ -29,6 +29,9 @@ struct Receipt {
   unsigned attempts = 0;     ///< that failed
   Timestamp accepted_at{};
   Timestamp at{};            ///< when it came to this state, or when its next attempt is due; none: not kept
+  std::optional<unsigned> duplicates{};  ///< how often it came again; none: not counted there
+  std::string trace_id{};    ///< 32 hex digits; empty: not kept there
+  std::string hops{};        ///< CallContext::hops; empty: not kept there
 };
 
 constexpr std::string_view to_string(Receipt::State state) {

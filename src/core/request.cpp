@@ -30,7 +30,7 @@ std::optional<Ack> ack_from(std::string_view name) {
 }
 
 bool is_administrative(std::string_view action) {
-  for (std::string_view prefix : {"logs.", "mails.", "users.", "dlq.", "system."})
+  for (std::string_view prefix : {"logs.", "mails.", "users.", "dlq.", "receipts.", "ledger.", "system."})
     if (action.starts_with(prefix)) return true;
   return false;
 }

@@ -67,6 +67,7 @@ struct Database::Impl {
 
   bool stopping = false;  ///< guarded by both mutexes
   std::mutex writer_connection;  ///< write_now and migrate share the writer's connection with its thread
+  std::vector<BatchEnd*> batch_ends;  ///< guarded by writer_connection
   std::thread write_thread;
   std::vector<std::thread> read_threads;
 
@@ -105,6 +106,9 @@ core::Result<void> Database::Impl::run_jobs(std::vector<std::unique_ptr<WriteJob
       FLEXI_TRY(writer->use("RELEASE job").run());
     }
   }
+  for (auto* end : batch_ends) {
+    FLEXI_TRY(end->finish(*writer));
+  }
   auto statement = writer->use("COMMIT");
   auto committed = statement.run();
   if (committed) return core::ok();
@@ -131,6 +135,7 @@ Database::Impl::Outcome Database::Impl::commit(std::vector<std::unique_ptr<Write
     return {.unhealthy = std::move(refused)};
   }
   if (writer->in_transaction()) (void)writer->execute("ROLLBACK");
+  for (auto* end : batch_ends) end->undone();
   failed_commits.add();
   log->error("commit failed", {{"writes", batch.size()}, {"error", committed.error().message}, {"detail", committed.error().detail}});
   return {.failure = committed.error(), .unhealthy = committed.error()};
@@ -314,6 +319,16 @@ void Database::set_idle_work(std::function<bool(Connection&)> work) {
     impl_->idle_work_left = true;
   }
   impl_->write_wake.notify_one();
+}
+
+void Database::add_batch_end(BatchEnd& end) {
+  std::lock_guard lock(impl_->writer_connection);
+  impl_->batch_ends.push_back(&end);
+}
+
+void Database::remove_batch_end(BatchEnd& end) {
+  std::lock_guard lock(impl_->writer_connection);
+  std::erase(impl_->batch_ends, &end);
 }
 
 core::Result<void> Database::write_now(std::function<core::Result<void>(Connection&)> job) {

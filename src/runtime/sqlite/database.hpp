@@ -34,6 +34,18 @@ struct Migration {
 /// How a write job fails: a lone statement undoes itself; several need a savepoint (some µs more).
 enum class Atomicity { single_statement, many_statements };
 
+/// What is written last in the transaction of a batch, with what the batch's jobs have gathered: a counter costs one
+/// statement a batch, and never differs from what it counts.
+/// Lifetime/threads: called as write jobs are, one at a time
+class BatchEnd {
+ public:
+  virtual ~BatchEnd() = default;
+  /// @return an Error undoes the whole batch
+  virtual core::Result<void> finish(Connection& connection) = 0;
+  /// The batch was undone: what its jobs gathered is void.
+  virtual void undone() = 0;
+};
+
 /// One SQLite file: WAL, synchronous=FULL, one writer thread that commits in groups. A batch is what arrived while the
 /// previous commit ran, there is no timer; each caller is answered when its batch is durable.
 /// Lifetime/threads: any thread; outlives its calls; the destructor commits what is queued and joins
@@ -66,6 +78,10 @@ class Database {
   /// little (some ms) and returns whether more is left; it is asked again, between batches, until it says no, then
   /// after further writes. None takes it away: once this has returned it does not run any more, and what it refers to may go.
   void set_idle_work(std::function<bool(Connection&)> work);
+
+  /// `end` is asked at the end of each batch until it is removed. Once remove_batch_end() has returned it may go.
+  void add_batch_end(BatchEnd& end);
+  void remove_batch_end(BatchEnd& end);
 
   /// A copy of the whole database as of now, while it is used. Source: https://sqlite.org/lang_vacuum.html#vacuuminto
   /// @param file must not exist

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/hops.hpp"
+
+#include <charconv>
+
+#include "core/timestamp.hpp"
+
+namespace flexi::core {
+
+namespace {
+
+/// Calls `each(place, number)` for every "place@number" in `hops`.
+void for_each_hop(std::string_view hops, auto each) {
+  while (!hops.empty()) {
+    const auto end = std::min(hops.find(' '), hops.size());
+    const auto hop = hops.substr(0, end);
+    hops.remove_prefix(std::min(end + 1, hops.size()));
+    const auto at = hop.rfind('@');
+    if (at == hop.npos || at == 0) continue;
+    std::int64_t number = 0;
+    const auto digits = hop.substr(at + 1);
+    auto [last, ec] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+    if (ec == std::errc() && last == digits.data() + digits.size() && !digits.empty()) each(hop.substr(0, at), number);
+  }
+}
+
+/// Wrapping: a number from a wire may be any.
+std::string moved(std::string_view hops, std::uint64_t by) {
+  std::string out;
+  out.reserve(hops.size());
+  for_each_hop(hops, [&](std::string_view place, std::int64_t number) {
+    char digits[24];
+    const auto sum = static_cast<std::int64_t>(static_cast<std::uint64_t>(number) + by);
+    const auto end = std::to_chars(digits, digits + sizeof digits, sum).ptr;
+    if (!out.empty()) out += ' ';
+    out.append(place).append(1, '@').append(digits, end);
+  });
+  return out;
+}
+
+}  // namespace
+
+std::vector<Hop> read_hops(std::string_view hops) {
+  std::vector<Hop> all;
+  // A time that no clock can hold says nothing.
+  constexpr std::int64_t kLatest = 9'000'000'000'000'000;  // the year 2255
+  for_each_hop(hops, [&](std::string_view place, std::int64_t micros) {
+    if (micros >= 0 && micros < kLatest) all.push_back({place, from_unix_micros(micros)});
+  });
+  return all;
+}
+
+std::string shorten_hops(std::string_view hops, Timestamp since) { return moved(hops, 0 - static_cast<std::uint64_t>(to_unix_micros(since))); }
+std::string lengthen_hops(std::string_view shortened, Timestamp since) { return moved(shortened, static_cast<std::uint64_t>(to_unix_micros(since))); }
+
+}  // namespace flexi::core
