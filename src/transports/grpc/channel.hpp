@@ -21,6 +21,7 @@ struct ClientResult {
   Metadata initial{};     ///< the peer's headers
   Metadata trailing{};    ///< the peer's trailers; of a trailers-only answer all is here
   core::Sent sent = core::Sent::maybe;  ///< `no`: it certainly never reached the peer's method
+  bool answered = false;                ///< the status is the peer's own word (grpc-status), not found out on this side
 };
 
 /// A streaming call under way. One read and one write at a time, side by side.

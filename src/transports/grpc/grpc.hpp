@@ -7,6 +7,7 @@
 #include "core/transport.hpp"
 #include "runtime/log_sink.hpp"
 #include "runtime/metrics.hpp"
+#include "runtime/net/address_health.hpp"
 #include "runtime/readiness.hpp"
 #include "runtime/shards.hpp"
 #include "transports/grpc/options.hpp"
@@ -21,6 +22,7 @@ struct Process {
   runtime::LogSink& log;
   runtime::Shards& shards;
   std::string admin_token{};  ///< empty: administration from loopback only
+  runtime::net::Peers* peers = nullptr;  ///< told of the peers that clients call
 };
 
 /// What one server serves. Administration goes to the broker where there is one, else to the services.

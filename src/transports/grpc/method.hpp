@@ -14,6 +14,9 @@
 
 namespace flexi::transports::grpc {
 
+/// Stands, as "maybe", in the trailers where the session answers for a method that may have begun (deadline, stop).
+inline constexpr std::string_view kSentKey = "x-flexi-sent";
+
 /// One call as the method that answers it sees it. Messages are the bytes between frames: uncompressed, unparsed.
 /// Cancellation: when the caller leaves, the deadline passes or the server's grace is over, the method's coroutine is
 ///               cancelled (terminal); whatever it returns then is not sent

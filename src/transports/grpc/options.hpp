@@ -22,6 +22,7 @@ struct GrpcServerOptions {
   std::int64_t max_resets_per_second = 200;           ///< of one connection; ten times as many at once end it (ENHANCE_YOUR_CALM)
   std::int64_t max_control_frames_per_second = 1'000; ///< pings, settings, empty frames of one connection; ten times as many at once end it
   std::int64_t compress_from_bytes = 0;               ///< answers from this size on are gzipped for callers who accept it; 0: none
+  std::int64_t max_bulk_in_flight = 256;              ///< messages of one bulk stream that are not acknowledged yet; then no more are read
   std::chrono::milliseconds handshake_timeout{5'000};  ///< TLS, the preface and the first SETTINGS
   std::chrono::milliseconds settings_timeout{10'000};  ///< for the peer to acknowledge our SETTINGS
   std::chrono::milliseconds idle_timeout{300'000};     ///< a connection without calls for longer is closed
@@ -43,14 +44,16 @@ struct GrpcClientOptions {
   std::string certificate_file{};                     ///< PEM chain shown to servers that ask for one
   std::string key_file{};                             ///< PEM key of the certificate
   std::int64_t max_message_bytes = 16 << 20;          ///< larger answers break their call
-  std::int64_t max_header_bytes = 64 * 1024;          ///< a larger header list breaks its call
+  std::int64_t max_header_bytes = 32 * 1024;          ///< a larger header list breaks its call
   std::int64_t max_concurrent_calls = 1'024;          ///< per connection; the peer's own limit counts, too
   std::int64_t max_waiting = 4'096;                   ///< calls per shard and peer that may wait for their turn
   std::int64_t stream_window_bytes = 1 << 20;         ///< what a peer may send ahead of a caller that does not read
   std::int64_t compress_from_bytes = 0;               ///< requests from this size on are gzipped; 0: none
   std::chrono::milliseconds connect_timeout{250};     ///< then the address is set aside
   std::chrono::milliseconds handshake_timeout{2'000}; ///< TLS and the peer's first SETTINGS; then the address is set aside
-  std::chrono::milliseconds set_aside{1'000};         ///< until it is tried again
+  std::chrono::milliseconds set_aside{1'000};         ///< until it is tried again; doubles while it keeps failing
+  std::chrono::milliseconds max_set_aside{30'000};    ///< what that grows to
+  std::int64_t failures = 5;                          ///< calls in a row that fail and set an address aside, too; 0: only connecting does
   std::chrono::milliseconds resolve_interval{5'000};  ///< how often the peer's name is resolved again
   std::chrono::milliseconds idle_timeout{240'000};    ///< a connection unused for longer is closed
   std::chrono::milliseconds keep_alive{30'000};       ///< silence during calls after which the peer is pinged
