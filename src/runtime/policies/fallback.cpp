@@ -28,13 +28,15 @@ bool is_down(const core::Error& error) { return error.kind == ErrorKind::unavail
 /// One call by one way; tells the circuit how it went, also when the call is cancelled half-way.
 class Fallback::Attempt {
  public:
-  Attempt(Circuit& circuit, const Now& now, Circuit::Entry entry) : circuit_(circuit), now_(now), probe_(entry == Circuit::Entry::probe) {}
+  Attempt(const Way& way, const Now& now, Circuit::Entry entry)
+      : circuit_(*way.circuit), figures_(way.figures), now_(now), probe_(entry == Circuit::Entry::probe), began_(figures_ ? now() : TimePoint{}) {}
   Attempt(const Attempt&) = delete;
   Attempt& operator=(const Attempt&) = delete;
   ~Attempt() {
     if (probe_) circuit_.abandoned();
   }
   void finished(const core::Result<core::Reply>& result, bool late) {
+    if (figures_) figures_->record(result ? std::nullopt : std::optional(result.error().kind), now_() - began_);
     if (late || (!result && result.error().kind == ErrorKind::cancelled)) return;  // says nothing about the way
     probe_ = false;
     if (!result && (is_down(result.error()) || result.error().kind == ErrorKind::deadline_exceeded)) circuit_.failed(now_);
@@ -43,8 +45,10 @@ class Fallback::Attempt {
 
  private:
   Circuit& circuit_;
+  WayFigures* const figures_;
   const Now& now_;
   bool probe_;
+  const TimePoint began_;
 };
 
 bool Fallback::moves_on(const core::Error& error, const core::CallContext& context) const {
@@ -78,7 +82,7 @@ core::awaitable<core::Result<core::Reply>> Fallback::handle(core::Request reques
         continue;
       }
       const bool last = round == 0 ? i + 1 == ways_.size() && passed_over == 0 : (passed_over >> i) == 1;
-      Attempt attempt(*way.circuit, now_, entry);
+      Attempt attempt(way, now_, entry);
       auto result = co_await way.handler.handle(last ? std::move(request) : core::Request(request), context);
       const bool late = !result && result.error().kind == ErrorKind::deadline_exceeded && context.has_deadline() && now_() >= context.deadline;
       // A call that its caller gave up says nothing about the way, whatever error it ended with; and nobody waits for another.

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "runtime/policies/circuit.hpp"
+#include "runtime/policies/way_figures.hpp"
 
 namespace flexi::runtime::policies {
 
@@ -14,6 +15,7 @@ struct Way {
   core::Handler& handler;
   /// Shared by all who go this way to the same destination, so that one finds out for all; none: one of its own.
   std::shared_ptr<Circuit> circuit{};
+  WayFigures* figures = nullptr;  ///< told of each call; none: nobody counts
 };
 
 /// Tries ways in order until one is there: moves on where a way is down or doesn't have the action, and, unless the

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <functional>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +9,7 @@
 #include "core/idempotency_store.hpp"
 #include "runtime/policies/circuit.hpp"
 #include "runtime/policies/retry.hpp"
+#include "services/broker/way_board.hpp"
 
 namespace flexi::services::broker {
 
@@ -49,6 +49,7 @@ struct BrokerRoutes {
   runtime::policies::RetryOptions retry{};
   runtime::policies::CircuitOptions circuit{};
   runtime::policies::RetryHooks hooks{};  ///< the clock, the pauses and the dice
+  WayBoard* board = nullptr;              ///< told of each way and its calls; none: nobody looks
 };
 
 /// The one entry point: decides by which way a request goes and what its answer means, and says so in the contract's

@@ -37,6 +37,7 @@ BrokerRoutes routes_of(const BrokerParts& parts, const BrokerOptions& options) {
   routes.retry = options.retry;
   routes.circuit = options.circuit;
   routes.hooks = parts.hooks;
+  routes.board = parts.board;
   return routes;
 }
 
@@ -45,7 +46,8 @@ std::vector<std::string> labels_of(const BrokerParts& parts) {
   std::vector<std::string> labels{"hit"};
   for (auto& action : parts.actions) labels.push_back(action.name);
   for (auto action : {actions::kLogsList, actions::kLogsTail, actions::kMailsList, actions::kMailsGet, actions::kMailsDelete, actions::kMailsRelease,
-                      actions::kUsersList, actions::kUsersGet, actions::kDlqList, actions::kDlqGet, actions::kDlqReplay, actions::kDlqDiscard})
+                      actions::kUsersList, actions::kUsersGet, actions::kDlqList, actions::kDlqGet, actions::kDlqReplay, actions::kDlqDiscard,
+                      actions::kSystemGet})
     labels.emplace_back(action);
   return labels;
 }

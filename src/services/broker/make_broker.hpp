@@ -27,6 +27,7 @@ struct BrokerParts {
   std::vector<BrokerAdministration> administration{};
   core::IdempotencyStore* idempotency = nullptr;
   runtime::policies::RetryHooks hooks{};  ///< the clock, the pauses and the dice, for tests
+  WayBoard* board = nullptr;              ///< told of each way and its calls; outlives the broker
 };
 
 /// The broker with everything around it: metrics, then the rate limit, then per action the adaptive concurrency limit

@@ -21,6 +21,7 @@ Broker::Route::Route(BrokerRoute route, const BrokerRoutes& routes) : route_(std
     auto& circuit = circuits_[index_of(way.via)];
     if (circuit) throw std::invalid_argument("'" + route_.action + "' has two ways by " + quoted(way.via));
     circuit = std::make_shared<policies::Circuit>(routes.circuit);
+    if (routes.board) figures_[index_of(way.via)] = &routes.board->add(route_.action, way.via, circuit, forbidden(way.via));
     ways_[index_of(way.via)] = make_chain({way.via}, routes);
   }
   accepted_ = make_chain(route_.accepted_order, routes);
@@ -42,7 +43,7 @@ Broker::Route::Chain Broker::Route::make_chain(const std::vector<Via>& order, co
       chain.deadlines.push_back(std::make_unique<policies::Deadline>(*handler, options));
       handler = chain.deadlines.back().get();
     }
-    ways.push_back({std::string(core::to_string(via)), *handler, circuits_[index_of(via)]});
+    ways.push_back({std::string(core::to_string(via)), *handler, circuits_[index_of(via)], figures_[index_of(via)]});
   }
   chain.fallback = std::make_unique<policies::Fallback>(std::move(ways), routes.circuit, route_.idempotent, routes.hooks.now);
   chain.retry = std::make_unique<policies::Retry>(*chain.fallback, routes.retry, route_.idempotent, routes.hooks);

@@ -35,6 +35,7 @@ class Broker::Route {
   static constexpr std::size_t kVias = 6;
   BrokerRoute route_;
   std::array<std::shared_ptr<runtime::policies::Circuit>, kVias> circuits_;  ///< one per way, whoever goes it
+  std::array<runtime::policies::WayFigures*, kVias> figures_{};
   std::array<Chain, kVias> ways_;
   Chain accepted_, stored_;
 };
