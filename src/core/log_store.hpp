@@ -15,6 +15,9 @@ struct LogRecord {
   std::string data;
   Timestamp created_at{};  ///< when the broker accepted the message
   Timestamp updated_at{};
+  TraceId trace_id{};         ///< all zero: none
+  std::string hops{};         ///< CallContext::hops
+  Via via = Via::automatic;   ///< the way it came by; what came in process without the broker has none
 };
 
 struct LogQuery {
@@ -22,6 +25,7 @@ struct LogQuery {
   std::string q{};                    ///< words that name or data must hold; empty: all
   std::optional<Timestamp> since{};   ///< created_at >= since
   std::optional<Timestamp> until{};   ///< created_at < until
+  std::optional<TraceId> trace{};     ///< of this trace
   unsigned limit = 50;                ///< 1 to 500
   std::string cursor{};               ///< `next` of the page before; empty: the first page
 };
@@ -29,6 +33,12 @@ struct LogQuery {
 struct LogPage {
   std::vector<LogRecord> records;  ///< newest created_at first
   std::string next;                ///< empty on the last page
+};
+
+/// One entry with what is known beside it.
+struct FoundLog {
+  LogRecord record;
+  std::optional<unsigned> duplicates{};  ///< how often it came again; none: not counted here
 };
 
 enum class Appended { stored, duplicate };
@@ -43,6 +53,8 @@ class LogStore {
   virtual awaitable<Result<Appended>> append(LogRecord record, CallContext context) = 0;
   /// @return invalid_argument for a cursor that is not one
   virtual awaitable<Result<LogPage>> list(LogQuery query, CallContext context) = 0;
+  /// @return not_found
+  virtual awaitable<Result<FoundLog>> find(MessageId id, CallContext context) = 0;
 };
 
 }  // namespace flexi::core

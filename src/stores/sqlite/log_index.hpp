@@ -8,7 +8,7 @@
 
 namespace flexi::stores::sqlite {
 
-/// How far the full text index lags behind the entries. Both numbers are `seq`s: entries above `indexed` are not in it.
+/// How far the indexes of words and of traces lag behind the entries. Both numbers are `seq`s: entries above `indexed` are not in it.
 struct LogIndexState {
   std::int64_t indexed = 0;
   std::int64_t newest = 0;  ///< 0: there is no entry

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "core/hops.hpp"
 #include "core/timestamp.hpp"
 #include "stores/sqlite/log_index.hpp"
 #include "stores/sqlite/log_search.hpp"
@@ -16,6 +17,7 @@ namespace {
 using runtime::sqlite::Atomicity;
 using runtime::sqlite::Connection;
 using runtime::sqlite::Database;
+using runtime::sqlite::LedgerBook;
 using runtime::sqlite::Statement;
 
 // `seq` is the row's own key, so an index by created_at orders by (created_at, seq) without storing it twice.
@@ -28,9 +30,14 @@ constexpr runtime::sqlite::Migration kMigrations[] = {
      "tokenize='unicode61 remove_diacritics 2');"
      "CREATE TABLE log_index_state(only_row INTEGER PRIMARY KEY CHECK(only_row = 1), indexed_seq INTEGER NOT NULL, "
      "indexed_bytes INTEGER NOT NULL);"
-     "INSERT INTO log_index_state VALUES(1, 0, 0);"}};
+     "INSERT INTO log_index_state VALUES(1, 0, 0);"},
+    // Traces are indexed behind the writes, like the words: they come in no order, so an index kept by the insert would touch
+    // a page of its own for nearly every entry. `hops` is shortened (core::shorten_hops) since created_at.
+    {2,
+     "ALTER TABLE log_entries ADD COLUMN trace_id BLOB; ALTER TABLE log_entries ADD COLUMN hops TEXT; ALTER TABLE log_entries ADD COLUMN via TEXT;"
+     "CREATE TABLE log_traces(trace_id BLOB NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY(trace_id, seq)) WITHOUT ROWID;"}};
 
-#define FLEXI_LOG_COLUMNS "seq, id, name, data, created_at, updated_at"
+#define FLEXI_LOG_COLUMNS "seq, id, name, data, created_at, updated_at, trace_id, hops, via"
 
 constexpr std::size_t kMaxPageBytes = 4 * 1024 * 1024;
 constexpr std::int64_t kQuickScan = 1000;      ///< newest entries that a filtered query tries before it asks the index
@@ -77,6 +84,20 @@ struct Range {
 };
 #define FLEXI_IN_RANGE "created_at >= ?1 AND created_at <= ?2 AND (created_at < ?3 OR seq < ?4)"
 
+std::string_view bytes_of(const core::TraceId& id) { return {reinterpret_cast<const char*>(id.data()), id.size()}; }
+
+/// Of the columns FLEXI_LOG_COLUMNS.
+core::LogRecord read_record(const Statement& row) {
+  core::LogRecord record{.id = {}, .name = row.text(2), .data = row.text(3), .created_at = core::from_unix_micros(row.integer(4)),
+                         .updated_at = core::from_unix_micros(row.integer(5))};
+  // What is stored was an id when it came; a file from elsewhere must not abort us.
+  if (auto id = core::MessageId::parse(row.text_view(1))) record.id = std::move(id.value());
+  if (const auto trace = row.text_view(6); trace.size() == record.trace_id.size()) std::copy(trace.begin(), trace.end(), record.trace_id.begin());
+  record.hops = core::lengthen_hops(row.text_view(7), record.created_at);
+  record.via = core::via_from(row.text_view(8)).value_or(core::Via::automatic);
+  return record;
+}
+
 /// Collects entries until the page is full.
 class PageBuilder {
  public:
@@ -90,11 +111,7 @@ class PageBuilder {
       return false;
     }
     last_ = {row.integer(4), row.integer(0)};
-    core::LogRecord record{.id = {}, .name = std::string(name), .data = std::string(data), .created_at = core::from_unix_micros(last_.created_at),
-                           .updated_at = core::from_unix_micros(row.integer(5))};
-    // What is stored was an id when it came; a file from elsewhere must not abort us.
-    if (auto id = core::MessageId::parse(row.text_view(1))) record.id = std::move(id.value());
-    page_.records.push_back(std::move(record));
+    page_.records.push_back(read_record(row));
     return true;
   }
   core::LogPage take() { return std::move(page_); }
@@ -163,6 +180,25 @@ core::Result<core::LogPage> search(Connection& connection, const Range& range, L
   return page.take();
 }
 
+/// The entries of one trace: those in the index by the index, the others one by one.
+core::Result<core::LogPage> search_trace(Connection& connection, const Range& range, LogFilter& filter, const core::TraceId& trace) {
+  FLEXI_TRY(Snapshot::begin(connection));
+  Snapshot snapshot(connection);
+  FLEXI_TRY(auto state, read_index_state(connection));
+  PageBuilder page(range.limit);
+  auto rows = connection.use("SELECT " FLEXI_LOG_COLUMNS " FROM (SELECT seq AS found FROM log_traces WHERE trace_id = ?5 "
+                             "UNION SELECT seq FROM log_entries NOT INDEXED WHERE seq > ?6 AND trace_id = ?5) CROSS JOIN log_entries ON seq = found "
+                             "WHERE " FLEXI_IN_RANGE " ORDER BY created_at DESC, seq DESC");
+  range.bind(rows);
+  rows.bind_blob(5, bytes_of(trace)).bind(6, state.indexed);
+  for (;;) {
+    FLEXI_TRY(auto found, rows.step());
+    if (!found) break;
+    if (filter.matches(rows.text_view(2), rows.text_view(3)) && !page.add(rows)) break;
+  }
+  return page.take();
+}
+
 /// Runs a reading job under the call's deadline.
 auto reading(core::CallContext context, auto job) {
   return [context = std::move(context), job = std::move(job)](Connection& connection) mutable -> std::invoke_result_t<decltype(job)&, Connection&> {
@@ -175,38 +211,75 @@ auto reading(core::CallContext context, auto job) {
 
 class SqliteLogStore final : public core::LogStore {
  public:
-  SqliteLogStore(Database& database, LogStoreOptions options) : database_(database), options_(options) {}
+  SqliteLogStore(Database& database, LogStoreOptions options, LedgerBook* book) : database_(database), options_(options), book_(book) {}
 
   core::awaitable<core::Result<core::Appended>> append(core::LogRecord record, core::CallContext context) override {
-    auto job = [record = std::move(record)](Connection& connection) { return append_now(connection, record); };
+    record.hops = core::shorten_hops(record.hops, record.created_at);
+    auto job = [record = std::move(record), book = book_](Connection& connection) { return append_now(connection, record, book); };
     return database_.write(Atomicity::single_statement, std::move(job), std::move(context));
   }
 
   core::awaitable<core::Result<core::LogPage>> list(core::LogQuery query, core::CallContext context) override;
+  core::awaitable<core::Result<core::FoundLog>> find(core::MessageId id, core::CallContext context) override;
 
  private:
-  static core::Result<core::Appended> append_now(Connection& connection, const core::LogRecord& record);
+  static core::Result<core::Appended> append_now(Connection& connection, const core::LogRecord& record, LedgerBook* book);
   core::Result<Range> range_of(const core::LogQuery& query) const;
   core::awaitable<core::Result<void>> catch_up(core::CallContext context);
 
   Database& database_;
   LogStoreOptions options_;
+  LedgerBook* book_;  ///< none: nothing is counted
 };
 
-core::Result<core::Appended> SqliteLogStore::append_now(Connection& connection, const core::LogRecord& record) {
+core::Result<core::Appended> SqliteLogStore::append_now(Connection& connection, const core::LogRecord& record, LedgerBook* book) {
   if (record.id.empty()) return core::invalid_argument("id is required");
   {
-    auto insert = connection.use("INSERT INTO log_entries(id, name, data, created_at, updated_at) VALUES(?1, ?2, ?3, ?4, ?5) ON CONFLICT(id) DO NOTHING");
+    auto insert = connection.use("INSERT INTO log_entries(id, name, data, created_at, updated_at, trace_id, hops, via) "
+                                 "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT(id) DO NOTHING");
     insert.bind(1, record.id.str()).bind(2, record.name).bind(3, record.data);
     insert.bind(4, core::to_unix_micros(record.created_at)).bind(5, core::to_unix_micros(record.updated_at));
+    if (record.trace_id == core::TraceId{}) insert.bind_null(6);
+    else insert.bind_blob(6, bytes_of(record.trace_id));
+    insert.bind(7, record.hops).bind(8, core::to_string(record.via));
     FLEXI_TRY(insert.run());
   }
-  if (connection.changes() > 0) return core::Appended::stored;
-  auto row = connection.use("SELECT name = ?2 AND data = ?3 FROM log_entries WHERE id = ?1");
-  row.bind(1, record.id.str()).bind(2, record.name).bind(3, record.data);
-  FLEXI_TRY(auto found, row.step());
-  if (found && row.integer(0) != 0) return core::Appended::duplicate;
-  return core::conflict("the id " + record.id.str() + " belongs to another log entry");
+  if (connection.changes() > 0) {
+    if (book) book->stored(core::actions::kLog, record.via);
+    return core::Appended::stored;
+  }
+  runtime::sqlite::Acceptance first;
+  {
+    auto row = connection.use("SELECT name = ?2 AND data = ?3, via, created_at FROM log_entries WHERE id = ?1");
+    row.bind(1, record.id.str()).bind(2, record.name).bind(3, record.data);
+    FLEXI_TRY(auto found, row.step());
+    if (!found || row.integer(0) == 0) return core::conflict("the id " + record.id.str() + " belongs to another log entry");
+    first = {core::via_from(row.text_view(1)).value_or(core::Via::automatic), row.integer(2)};
+  }
+  if (book) {
+    FLEXI_TRY(book->repeated(connection, core::actions::kLog, record.id.str(), first, {record.via, core::to_unix_micros(record.created_at)}));
+  }
+  return core::Appended::duplicate;
+}
+
+core::awaitable<core::Result<core::FoundLog>> SqliteLogStore::find(core::MessageId id, core::CallContext context) {
+  const auto oldest = options_.retention_age.count() > 0 ? std::chrono::system_clock::now() - options_.retention_age : core::Timestamp::min();
+  auto job = [id = std::move(id), oldest, counted = book_ != nullptr](Connection& connection) -> core::Result<core::FoundLog> {
+    core::FoundLog found;
+    {
+      auto row = connection.use("SELECT " FLEXI_LOG_COLUMNS " FROM log_entries WHERE id = ?1");
+      row.bind(1, id.str());
+      FLEXI_TRY(auto there, row.step());
+      if (!there) return core::not_found("no log entry with this id");
+      found.record = read_record(row);
+    }
+    if (found.record.created_at < oldest) return core::not_found("no log entry with this id");
+    if (counted) {
+      FLEXI_TRY(found.duplicates, LedgerBook::repeats(connection, core::actions::kLog, id.str()));
+    }
+    return found;
+  };
+  return database_.read(std::move(job), std::move(context));
 }
 
 core::Result<Range> SqliteLogStore::range_of(const core::LogQuery& query) const {
@@ -228,6 +301,16 @@ core::Result<Range> SqliteLogStore::range_of(const core::LogQuery& query) const 
 core::awaitable<core::Result<core::LogPage>> SqliteLogStore::list(core::LogQuery query, core::CallContext context) {
   auto range = range_of(query);
   if (!range) co_return range.error();
+
+  if (query.trace) {
+    if (auto caught_up = co_await catch_up(context); !caught_up) co_return caught_up.error();
+    auto trace = reading(context, [range = range.value(), query](Connection& connection) -> core::Result<core::LogPage> {
+      FLEXI_TRY(auto filter, LogFilter::make(connection, query));
+      if (filter.nothing()) return core::LogPage{};
+      return search_trace(connection, range, filter, *query.trace);
+    });
+    co_return co_await database_.read(std::move(trace), context);
+  }
 
   // The newest entries first: that is the answer of most queries, and all of it without a filter.
   auto first = reading(context, [range = range.value(), query](Connection& connection) -> core::Result<std::optional<core::LogPage>> {
@@ -277,9 +360,9 @@ runtime::Problems LogStoreOptions::validate() const {
   return problems;
 }
 
-core::Result<std::unique_ptr<core::LogStore>> open_log_store(Database& database, LogStoreOptions options) {
+core::Result<std::unique_ptr<core::LogStore>> open_log_store(Database& database, LogStoreOptions options, LedgerBook* book) {
   FLEXI_TRY(database.migrate("logs", kMigrations));
-  return std::unique_ptr<core::LogStore>(std::make_unique<SqliteLogStore>(database, options));
+  return std::unique_ptr<core::LogStore>(std::make_unique<SqliteLogStore>(database, options, book));
 }
 
 }  // namespace flexi::stores::sqlite

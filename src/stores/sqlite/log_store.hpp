@@ -8,6 +8,7 @@
 #include "core/log_store.hpp"
 #include "runtime/options.hpp"
 #include "runtime/sqlite/database.hpp"
+#include "runtime/sqlite/ledger_book.hpp"
 
 namespace flexi::stores::sqlite {
 
@@ -38,8 +39,10 @@ class LogUpkeep {
 
 /// Log entries in `database`; brings its tables up to date first.
 /// A query's words: see README.md. A page holds at most 4 MiB of names and data, so it may end before `limit`.
+/// @param book counts what is stored; none: nothing is counted
 /// @return unavailable where the file can't be written; conflict where a newer program wrote it
-/// Lifetime/threads: `database` outlives the store
-core::Result<std::unique_ptr<core::LogStore>> open_log_store(runtime::sqlite::Database& database, LogStoreOptions options);
+/// Lifetime/threads: `database` and `book` outlive the store
+core::Result<std::unique_ptr<core::LogStore>> open_log_store(runtime::sqlite::Database& database, LogStoreOptions options,
+                                                             runtime::sqlite::LedgerBook* book = nullptr);
 
 }  // namespace flexi::stores::sqlite

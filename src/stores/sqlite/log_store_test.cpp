@@ -93,6 +93,64 @@ TEST_F(SqliteLogs, FindsWordsTheSameWithAndWithoutTheIndex) {
   }
 }
 
+TEST_F(SqliteLogs, ATraceIsFoundWithAndWithoutItsIndexUntilRetentionTakesIt) {
+  const auto trace = core::TraceContext::begin().trace_id;
+  const auto now = std::chrono::system_clock::now();
+  core::LogRecord record{core::MessageId::generate(), "n", "wanted", now - std::chrono::hours(2), now};
+  record.trace_id = trace;
+  ASSERT_TRUE(wait(logs().append(record, {})));
+  const auto found = [&] { return wait(logs().list({.trace = trace}, {})).value().records.size(); };
+  const auto indexed = [&] {
+    std::int64_t count = 0;
+    EXPECT_TRUE(database().write_now([&](Connection& connection) -> core::Result<void> {
+      auto row = connection.use("SELECT count(*) FROM log_traces");
+      FLEXI_TRY(row.step());
+      count = row.integer(0);
+      return core::ok();
+    }));
+    return count;
+  };
+  fill(25000, 10);  // beyond what a search reads one by one
+  EXPECT_EQ(indexed(), 0);
+  EXPECT_EQ(found(), 1u);
+  keep_up();
+  EXPECT_EQ(indexed(), 1) << "entries without a trace are not in it";
+  EXPECT_EQ(found(), 1u);
+  keep_up({.retention_age = std::chrono::hours(1)});
+  EXPECT_EQ(indexed(), 0);
+  EXPECT_EQ(found(), 0u);
+}
+
+TEST_F(SqliteLogs, CountsWhatItStoresAndHowOftenItCameAgain) {
+  auto book = std::move(runtime::sqlite::LedgerBook::open(database()).value());
+  auto counted = std::move(open_log_store(database(), {}, book.get()).value());
+  core::LogRecord record{core::MessageId::generate(), "n", "d", at(0), at(0)};
+  record.via = core::Via::http;
+  EXPECT_EQ(wait(counted->append(record, {})).value(), core::Appended::stored);
+  EXPECT_EQ(wait(counted->append(record, {})).value(), core::Appended::duplicate);
+  auto other = record;
+  other.data = "another";
+  EXPECT_EQ(wait(counted->append(other, {})).error().kind, core::ErrorKind::conflict);
+  EXPECT_EQ(wait(counted->find(record.id, {})).value().duplicates, 1u);
+  EXPECT_FALSE(wait(logs().find(record.id, {})).value().duplicates) << "nobody counts for this one";
+  auto lines = wait(book->accounts({})).value().front().lines;
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_EQ(lines[0].action, "log");
+  EXPECT_EQ(lines[0].way, "http");
+  EXPECT_EQ(lines[0].accepted, 1);
+  EXPECT_EQ(lines[0].stored, 1);
+  EXPECT_EQ(lines[0].duplicates, 1);
+}
+
+TEST_F(SqliteLogs, EntriesOfAnOlderProgramAreReadAsTheyAre) {
+  fill(10, 10);
+  keep_up();
+  auto page = wait(logs().list({.limit = 1}, {})).value();
+  EXPECT_EQ(page.records[0].hops, "");
+  EXPECT_EQ(page.records[0].trace_id, core::TraceId{});
+  EXPECT_TRUE(wait(logs().find(page.records[0].id, {})));
+}
+
 TEST_F(SqliteLogs, NothingInAQueryIsSyntax) {
   ASSERT_TRUE(add(1, "n", "a OR b AND c NOT NEAR(x) name:y"));
   ASSERT_TRUE(add(2, "n", "other"));

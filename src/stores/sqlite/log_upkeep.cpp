@@ -44,8 +44,13 @@ struct Purged {
 /// Removes one entry from the index (which must be told what it had indexed) and from the table.
 core::Result<void> remove_entry(Connection& connection, std::int64_t seq, bool indexed, const std::string& name, const std::string& data) {
   if (indexed) {
-    auto forget = connection.use("INSERT INTO log_fts(log_fts, rowid, name, data) VALUES('delete', ?1, ?2, ?3)");
-    forget.bind(1, seq).bind(2, name).bind(3, data);
+    {
+      auto forget = connection.use("INSERT INTO log_fts(log_fts, rowid, name, data) VALUES('delete', ?1, ?2, ?3)");
+      forget.bind(1, seq).bind(2, name).bind(3, data);
+      FLEXI_TRY(forget.run());
+    }
+    auto forget = connection.use("DELETE FROM log_traces WHERE trace_id = (SELECT trace_id FROM log_entries WHERE seq = ?1) AND seq = ?1");
+    forget.bind(1, seq);
     FLEXI_TRY(forget.run());
   }
   auto remove = connection.use("DELETE FROM log_entries WHERE seq = ?1");
@@ -113,7 +118,7 @@ core::Result<LogIndexState> index_rows(Connection& connection, std::int64_t max_
   std::int64_t counted = 0;
   std::size_t bytes = 0;
   {
-    auto rows = connection.use("SELECT seq, id, name, data FROM log_entries WHERE seq > ?1 ORDER BY seq LIMIT ?2");
+    auto rows = connection.use("SELECT seq, id, name, data, trace_id FROM log_entries WHERE seq > ?1 ORDER BY seq LIMIT ?2");
     rows.bind(1, state.indexed).bind(2, max_rows);
     while (bytes < max_bytes) {
       FLEXI_TRY(auto found, rows.step());
@@ -122,6 +127,11 @@ core::Result<LogIndexState> index_rows(Connection& connection, std::int64_t max_
       auto add = connection.use("INSERT INTO log_fts(rowid, name, data) VALUES(?1, ?2, ?3)");
       add.bind(1, rows.integer(0)).bind(2, name).bind(3, data);
       FLEXI_TRY(add.run());
+      if (!rows.is_null(4)) {
+        auto trace = connection.use("INSERT INTO log_traces VALUES(?1, ?2)");
+        trace.bind_blob(1, rows.text_view(4)).bind(2, rows.integer(0));
+        FLEXI_TRY(trace.run());
+      }
       state.indexed = rows.integer(0);
       counted += counted_bytes(id.size(), name.size(), data.size());
       bytes += name.size() + data.size();

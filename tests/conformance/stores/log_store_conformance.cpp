@@ -42,6 +42,63 @@ TEST_P(LogStoreConformance, WhatWasWrittenIsReadBackInUtc) {
   }
 }
 
+TEST_P(LogStoreConformance, AnEntryIsFoundByItsIdWithItsTraceAndHops) {
+  const auto id = core::MessageId::parse("~admin~order-17").value();
+  const auto trace = core::TraceContext::begin().trace_id;
+  core::LogRecord record{id, "n", "d", at(0), at(1)};
+  record.trace_id = trace;
+  record.hops = "broker@1700000000123456 broker>amqp@1700000000123460 logger@1700000000999999";
+  record.via = core::Via::amqp;
+  ASSERT_TRUE(wait(store->logs().append(record, {})));
+  ASSERT_TRUE(add(core::MessageId::generate(), "n", "without"));
+  for (int round = 0; round < 2; ++round) {
+    auto found = wait(store->logs().find(id, {}));
+    ASSERT_TRUE(found);
+    EXPECT_EQ(found.value().record.id, id);
+    EXPECT_EQ(found.value().record.data, "d");
+    EXPECT_EQ(found.value().record.created_at, at(0));
+    EXPECT_EQ(found.value().record.updated_at, at(1));
+    EXPECT_EQ(found.value().record.trace_id, trace);
+    EXPECT_EQ(found.value().record.hops, record.hops);
+    EXPECT_EQ(found.value().record.via, core::Via::amqp);
+    auto listed = list().value().records;
+    ASSERT_EQ(listed.size(), 2u);
+    EXPECT_EQ(listed[0].trace_id, core::TraceId{});
+    EXPECT_EQ(listed[0].hops, "");
+    EXPECT_EQ(listed[1].trace_id, trace);
+    EXPECT_EQ(listed[1].hops, record.hops);
+    store->close();
+    ASSERT_TRUE(store->open());
+  }
+  for (auto unknown : {"admin", "~admin~order-1", "~admin~order-170", "'", "%"})
+    if (auto other = core::MessageId::parse(unknown)) EXPECT_EQ(wait(store->logs().find(other.value(), {})).error().kind, ErrorKind::not_found) << unknown;
+}
+
+TEST_P(LogStoreConformance, ATraceFindsItsEntriesAmongOthers) {
+  const auto wanted = core::TraceContext::begin().trace_id, other = core::TraceContext::begin().trace_id;
+  for (int i = 0; i < 40; ++i) {
+    core::LogRecord record{core::MessageId::generate(), i % 8 ? "even" : "odd", "entry " + std::to_string(i), at(i), at(i)};
+    record.trace_id = i % 4 == 0 ? wanted : other;
+    ASSERT_TRUE(wait(store->logs().append(std::move(record), {})));
+  }
+  auto all = list({.trace = wanted, .limit = 500}).value();
+  ASSERT_EQ(all.records.size(), 10u);
+  EXPECT_EQ(all.records.front().data, "entry 36");
+  EXPECT_EQ(list({.name = "odd", .trace = wanted}).value().records.size(), 5u);
+  EXPECT_EQ(list({.q = "entry 36", .trace = wanted}).value().records.size(), 1u);
+  EXPECT_EQ(list({.q = "37", .trace = wanted}).value().records.size(), 0u);
+  EXPECT_EQ(list({.since = at(30), .until = at(36), .trace = wanted}).value().records.size(), 1u);
+  EXPECT_EQ(list({.trace = core::TraceContext::begin().trace_id}).value().records.size(), 0u);
+  std::set<std::string> seen;
+  core::LogQuery query{.trace = wanted, .limit = 3};
+  do {
+    auto page = list(query).value();
+    for (auto& record : page.records) EXPECT_TRUE(seen.insert(record.data).second);
+    query.cursor = page.next;
+  } while (!query.cursor.empty());
+  EXPECT_EQ(seen.size(), 10u);
+}
+
 TEST_P(LogStoreConformance, TheSameIdAgainIsADuplicateOrAConflict) {
   const auto id = core::MessageId::generate();
   ASSERT_TRUE(add(id, "n", "d"));
