@@ -40,7 +40,7 @@ struct CustomServices::Service {
 
 CustomServices::~CustomServices() = default;
 
-Result<std::unique_ptr<CustomServices>> CustomServices::open(const services::broker::CustomActions& actions, const std::map<Via, Connect>& connect,
+Result<std::unique_ptr<CustomServices>> CustomServices::open(const services::broker::CustomActions& actions, const Connect& connect,
                                                              const policies::CircuitOptions& circuit) {
   std::unique_ptr<CustomServices> all(new CustomServices);
   for (auto& [name, options] : actions) {
@@ -52,9 +52,7 @@ Result<std::unique_ptr<CustomServices>> CustomServices::open(const services::bro
         service->own_consumer = true;
         continue;
       }
-      const auto maker = connect.find(target.via);
-      if (maker == connect.end()) return core::invalid_argument("actions." + name + ".url: there is no transport for " + target.endpoint + " in this process");
-      auto client = maker->second(target.endpoint);
+      auto client = connect(target.endpoint);
       if (!client) return core::invalid_argument("actions." + name + ".url: " + client.error().message, client.error().detail);
       service->clients.emplace_back(target.via, std::move(client).value());
     }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -19,9 +18,9 @@ namespace flexi::apps {
 class CustomServices {
  public:
   using Connect = std::function<core::Result<std::unique_ptr<core::Client>>(std::string endpoint)>;
-  /// @param connect one per transport that this process has
+  /// @param connect makes the client of a target
   /// @return the first client that can't be made, by its action's name
-  static core::Result<std::unique_ptr<CustomServices>> open(const services::broker::CustomActions& actions, const std::map<core::Via, Connect>& connect,
+  static core::Result<std::unique_ptr<CustomServices>> open(const services::broker::CustomActions& actions, const Connect& connect,
                                                             const runtime::policies::CircuitOptions& circuit);
 
   /// What the broker may do with each action: straight to its service, or by the queue.

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apps/settings.hpp"
 
+#include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <set>
+
+#include "apps/all_transports.hpp"
 
 namespace flexi::apps {
 
@@ -18,19 +22,58 @@ auto find(const Table& table, std::string_view name) {
   return std::find_if(std::begin(table), std::end(table), [&](auto& entry) { return entry.first == name; });
 }
 
+void check_endpoints(runtime::Problems& problems, const char* key, const std::vector<std::string>& endpoints) {
+  std::set<core::Via> seen;
+  for (auto& endpoint : endpoints) {
+    const auto via = AllTransports::via_of(endpoint);
+    if (!via) problems.push_back({key, "\"" + endpoint + "\" is no endpoint such as http://127.0.0.1:8083"});
+    else if (!seen.insert(*via).second) problems.push_back({key, "has two endpoints for " + std::string(core::to_string(*via)) + ": give one name that has several addresses"});
+  }
+}
+
 }  // namespace
+
+void PeerOptions::describe(runtime::OptionVisitor& v) {
+  v.field("authentication", authentication, "Where the authentication service is, where it is not in this process; one endpoint for each transport");
+  v.field("logger", logger, "Likewise the logger service");
+  v.field("mail", mail, "Likewise the mail service");
+  v.field("order", order, "Transports that the listener, and reads, try in turn");
+}
+
+runtime::Problems PeerOptions::validate() const {
+  runtime::Problems problems;
+  check_endpoints(problems, "authentication", authentication);
+  check_endpoints(problems, "logger", logger);
+  check_endpoints(problems, "mail", mail);
+  for (auto& name : order)
+    if (auto via = core::via_from(name); via != core::Via::http && via != core::Via::grpc && via != core::Via::rpc)
+      problems.push_back({"order", "\"" + name + "\" is none of http, grpc, rpc"});
+  return problems;
+}
+
+Settings Settings::of(Role role) {
+  Settings settings;
+  const auto& traits = traits_of(role);
+  settings.role = role;
+  settings.http.listen = traits.http;
+  if (role != Role::all_in_one) settings.data_dir += "-" + std::string(traits.command);
+  return settings;
+}
 
 void Settings::describe(runtime::OptionVisitor& v) {
   v.field("data_dir", data_dir, "Folder of everything that is stored in this process; one server a folder");
+  v.field("storage", storage, "embedded: users, logs and mails are kept in the data folder; auto: so they are where everything is one process");
   v.field("admin_token_file", admin_token_file, "File with the administrator's token: off loopback, reading and administration want it");
   v.field("example_user", example_user, "Create admin@example.com in an empty user store: yes, no, or auto (where this process listens on loopback only)");
   v.field("threads", threads, "Threads that serve connections; 0 is one per core");
   v.field("log_level", log_level, "Least level that is logged: debug, info, warning or error");
   v.field("log_format", log_format, "json (one object a line), human, or auto (human on a terminal)");
   v.field("stop_grace", stop_grace, "How long running requests may take when the process is stopped");
+  v.group("peers", "Services that run in other processes", peers);
   v.group("http", "The HTTP server", http);
   v.group("http_client", "Calls to other services by HTTP", http_client);
   v.group("broker", "Routes, fallback and limits", broker);
+  v.sections("actions", "Action of your own", "url", actions);
   v.group("authentication", "Logins and passwords", authentication);
   v.group("logger", "The logger service", logger);
   v.group("logs", "The embedded log store", logs);
@@ -45,14 +88,19 @@ void Settings::describe(runtime::OptionVisitor& v) {
 runtime::Problems Settings::validate() const {
   runtime::Problems problems;
   if (data_dir.empty()) problems.push_back({"data_dir", "must not be empty"});
+  if (storage != "auto" && storage != "embedded") problems.push_back({"storage", "must be auto or embedded"});
+  else if (storage == "auto" && role != Role::all_in_one && traits_of(role).owns_data())
+    problems.push_back({"storage", "the " + std::string(traits_of(role).command) + " service alone has no database; \"embedded\" keeps its data in data_dir"});
   if (example_user != "auto" && example_user != "yes" && example_user != "no") problems.push_back({"example_user", "must be auto, yes or no"});
   if (threads < 0 || threads > 64) problems.push_back({"threads", "must be 0 to 64"});
   if (find(kLevels, log_level) == std::end(kLevels)) problems.push_back({"log_level", "must be debug, info, warning or error"});
   if (find(kFormats, log_format) == std::end(kFormats)) problems.push_back({"log_format", "must be auto, json or human"});
   if (stop_grace.count() < 0 || stop_grace > std::chrono::hours(1)) problems.push_back({"stop_grace", "must be 0s to 1h"});
+  append_problems(problems, "peers", peers.validate());
   append_problems(problems, "http", http.validate());
   append_problems(problems, "http_client", http_client.validate());
   append_problems(problems, "broker", broker.validate());
+  append_problems(problems, "actions", services::broker::validate(actions));
   append_problems(problems, "authentication", authentication.validate());
   append_problems(problems, "logger", logger.validate());
   append_problems(problems, "logs", logs.validate());
@@ -73,18 +121,20 @@ bool Settings::listens_on_loopback() const {
   return host == "localhost" || host == "[::1]" || host.starts_with("127.");
 }
 
+std::vector<core::Via> Settings::listening() const { return {core::Via::http}; }
+
 std::string Settings::local_url() const {
   std::string listen = http.listen;
   const auto colon = listen.rfind(':');
-  if (colon == listen.npos || colon + 1 == listen.size() || listen.substr(colon) == ":0") listen = transports::http::HttpServerOptions{}.listen;
+  if (colon == listen.npos || colon + 1 == listen.size() || listen.substr(colon) == ":0") listen = traits_of(role).http;
   // "Every address" is for listening; it is reached on loopback.
   if (listen.starts_with("0.0.0.0:")) listen.replace(0, 7, "127.0.0.1");
   if (listen.starts_with("[::]:")) listen.replace(0, 4, "[::1]");
   return "http://" + listen;
 }
 
-LoadedSettings load_settings(const std::string& config_file, std::vector<std::pair<std::string, std::string>> flags) {
-  LoadedSettings loaded;
+LoadedSettings load_settings(Role role, const std::string& config_file, std::vector<std::pair<std::string, std::string>> flags) {
+  LoadedSettings loaded{.settings = Settings::of(role)};
   runtime::ConfigSources sources;
   sources.environment = runtime::process_environment();
   sources.flags = std::move(flags);

@@ -5,11 +5,13 @@
 #include <utility>
 #include <vector>
 
+#include "apps/role.hpp"
 #include "mailers/mailbox/mailbox.hpp"
 #include "mailers/smtp/smtp_mailer.hpp"
 #include "runtime/config.hpp"
 #include "runtime/log_sink.hpp"
 #include "services/authentication/authentication_service.hpp"
+#include "services/broker/custom_action_options.hpp"
 #include "services/broker/make_broker.hpp"
 #include "services/frontend/frontend.hpp"
 #include "services/logger/logger_service.hpp"
@@ -21,9 +23,22 @@
 
 namespace flexi::apps {
 
+/// Where the services are that don't run in this process: "http://host:port" and the like, one of each transport.
+struct PeerOptions {
+  std::vector<std::string> authentication{"http://127.0.0.1:8082"};
+  std::vector<std::string> logger{"http://127.0.0.1:8083"};
+  std::vector<std::string> mail{"http://127.0.0.1:8084"};
+  std::vector<std::string> order{"http", "grpc", "rpc"};  ///< the listener's choice, and that of reads
+
+  void describe(runtime::OptionVisitor& v);
+  runtime::Problems validate() const;
+};
+
 /// Every setting of the program: each component's own Options, under one name.
 struct Settings {
+  Role role = Role::all_in_one;                  ///< the command's, not a setting of the user's
   std::string data_dir = "./flexiconnect-data";  ///< where everything embedded is stored
+  std::string storage = "auto";                  ///< auto: embedded where everything is one process; embedded: here too
   std::string admin_token_file{};                ///< administrator's token; needed off loopback
   std::string example_user = "auto";             ///< auto: where every listener is on loopback
   std::int64_t threads = 0;                      ///< 0: one per core
@@ -31,9 +46,11 @@ struct Settings {
   std::string log_format = "auto";
   std::chrono::milliseconds stop_grace{10'000};  ///< how long running requests may take when the process stops
 
+  PeerOptions peers{};
   transports::http::HttpServerOptions http{};
   transports::http::HttpClientOptions http_client{};
   services::broker::BrokerOptions broker{};
+  services::broker::CustomActions actions{};  ///< the user's own, by name
   services::authentication::AuthenticationOptions authentication{};
   services::logger::LoggerOptions logger{};
   stores::sqlite::LogStoreOptions logs{};
@@ -44,6 +61,8 @@ struct Settings {
   transports::queue::QueueOptions queue{};
   services::frontend::FrontEndOptions front_end{};
 
+  /// The defaults of a role: its listening addresses and its data folder.
+  static Settings of(Role role);
   void describe(runtime::OptionVisitor& v);
   runtime::Problems validate() const;
 
@@ -51,6 +70,8 @@ struct Settings {
   runtime::LogLevel level() const;
   runtime::LogFormat format() const;
   bool listens_on_loopback() const;
+  /// The transports of the network that this process listens on.
+  std::vector<core::Via> listening() const;
   /// Where a client on this machine reaches the server, whatever else is valid; the default address where only the server knows its port.
   std::string local_url() const;
   bool wants_example_user() const { return example_user == "yes" || (example_user == "auto" && listens_on_loopback()); }
@@ -63,6 +84,6 @@ struct LoadedSettings {
 
 /// Defaults, then the file, the environment, the flags.
 /// @param config_file empty: FLEXI_CONFIG, else ./flexiconnect.toml where it exists
-LoadedSettings load_settings(const std::string& config_file, std::vector<std::pair<std::string, std::string>> flags);
+LoadedSettings load_settings(Role role, const std::string& config_file, std::vector<std::pair<std::string, std::string>> flags);
 
 }  // namespace flexi::apps

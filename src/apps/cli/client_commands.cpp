@@ -132,6 +132,50 @@ int send_once(const Target& target, const HttpCall& request, bool print) {
   return exit_ok;
 }
 
+const json::array& list(const json::object& object, const char* key) {
+  static const json::array kNone;
+  auto* value = object.if_contains(key);
+  return value && value->is_array() ? value->as_array() : kNone;
+}
+
+/// One figure a line for people; --json has them all.
+void print_status(const json::object& system) {
+  std::cout << "FlexiConnect " << text(system, "version") << "  " << text(system, "role") << "  pid " << text(system, "pid") << "  up " << text(system, "uptime_seconds") << " s\n";
+  if (auto* readiness = system.if_contains("readiness"); readiness && readiness->is_object()) {
+    const bool ready = text(readiness->as_object(), "ready") == "true";
+    std::cout << (ready ? "ready" : "not ready");
+    if (auto* parts = readiness->as_object().if_contains("parts"); parts && parts->is_object())
+      for (auto& [part, why] : parts->as_object())
+        if (why.is_string() && why.as_string() != "ok") std::cout << "; " << part << ": " << printable(why.as_string());
+    std::cout << "\n";
+  }
+  for (auto& entry : list(system, "listening")) std::cout << "listening  " << text(entry.as_object(), "endpoint") << "\n";
+  auto rates = [](const json::object& row) {
+    const auto p50 = text(row, "p50_ms"), p99 = text(row, "p99_ms");
+    std::cout << "  " << text(row, "calls_per_second_10s") << "/s";
+    if (!p50.empty()) std::cout << "  p50 ~" << p50 << " ms  p99 ~" << p99 << " ms";
+  };
+  for (auto& entry : list(system, "actions")) {
+    auto& action = entry.as_object();
+    std::cout << "action " << text(action, "action");
+    rates(action);
+    std::cout << "\n";
+    for (auto& row : list(action, "ways")) {
+      auto& way = row.as_object();
+      std::cout << "  " << text(way, "via") << "  " << text(way, "state") << (text(way, "forbidden") == "true" ? " (forbidden)" : "") << "  calls " << text(way, "calls")
+                << "  errors " << text(way, "errors");
+      rates(way);
+      std::cout << "\n";
+    }
+  }
+  if (auto* queue = system.if_contains("queue"); queue && queue->is_object())
+    std::cout << "queue  " << text(queue->as_object(), "kind") << "  depth " << text(queue->as_object(), "depth") << "  dead letters " << text(queue->as_object(), "dead_letters") << "\n";
+  for (auto& entry : list(system, "stores")) std::cout << "store  " << text(entry.as_object(), "name") << "  " << text(entry.as_object(), "state") << "\n";
+  for (auto& entry : list(system, "peers"))
+    for (auto& row : list(entry.as_object(), "addresses"))
+      std::cout << "peer  " << printable(text(entry.as_object(), "peer")) << "  " << text(row.as_object(), "address") << "  " << text(row.as_object(), "state") << "\n";
+}
+
 int show_letter(const json::object& letter, bool as_json) {
   if (as_json) {
     std::cout << json::serialize(letter) << "\n";
@@ -281,6 +325,19 @@ int dlq(const Target& target, const DlqOptions& options) {
   if (!acted) return report(acted.error());
   if (acted.value().failed()) return refused(acted.value());
   std::cout << acted.value().message() << "\n";
+  return exit_ok;
+}
+
+int status(const Target& target) {
+  HttpCall request;
+  request.url = "/system";
+  auto answer = exchange(target, request);
+  if (!answer) return report(answer.error());
+  if (answer.value().failed()) return refused(answer.value());
+  auto* data = answer.value().body.if_contains("data");
+  if (!data || !data->is_object()) return report(core::internal(target.url + " told nothing of itself"));
+  if (target.json) std::cout << json::serialize(*data) << "\n";
+  else print_status(data->as_object());
   return exit_ok;
 }
 

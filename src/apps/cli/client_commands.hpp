@@ -36,6 +36,7 @@ struct DlqOptions {
 int send(const Target& target, SendOptions options);
 int tail(const Target& target, const std::string& name, const std::string& words, bool follow, unsigned lines);
 int dlq(const Target& target, const DlqOptions& options);
+int status(const Target& target);
 int healthcheck(const Target& target);
 
 }  // namespace flexi::apps::cli

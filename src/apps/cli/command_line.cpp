@@ -5,11 +5,11 @@
 #include <deque>
 #include <iostream>
 
-#include "apps/all_in_one.hpp"
 #include "apps/cli/client_commands.hpp"
 #include "apps/cli/completion.hpp"
 #include "apps/cli/local_commands.hpp"
 #include "apps/data_directory.hpp"
+#include "apps/serve.hpp"
 #include "apps/settings.hpp"
 
 #ifndef FLEXI_VERSION
@@ -39,6 +39,7 @@ constexpr const char* kFooter =
 struct SettingFlags {
   std::deque<std::pair<std::string, std::string>> given;
   std::string config_file;
+  Role role = Role::all_in_one;
 
   void add_to(CLI::App& command) {
     command.add_option("--config", config_file, "Settings file (default: ./flexiconnect.toml where it exists; FLEXI_CONFIG)");
@@ -52,7 +53,7 @@ struct SettingFlags {
     }
   }
   LoadedSettings load() const {
-    return load_settings(config_file, {given.begin(), given.end()});
+    return load_settings(role, config_file, {given.begin(), given.end()});
   }
 };
 
@@ -102,6 +103,13 @@ int run_command_line(int argc, char** argv) {
     if (action) sub->final_callback([&code, &serve, action = std::move(action)] { serve = false, code = action(); });
     return *sub;
   };
+
+  for (auto& role : kRoles)
+    if (!role.command.empty())
+      command(app, std::string(role.command), std::string(role.what), [&] {
+        flags.role = role.role;
+        return with_settings(flags, apps::serve);
+      }).fallthrough();
 
   SendOptions sending;
   auto& send_command = command(app, "send", "Send a request to a running broker", [&] { return send(reached(), sending); });
@@ -221,7 +229,7 @@ int run_command_line(int argc, char** argv) {
     return app.exit(error) == 0 ? exit_ok : exit_usage;
   }
   if (!serve) return code;
-  return with_settings(flags, serve_all_in_one);
+  return with_settings(flags, apps::serve);
 }
 
 }  // namespace flexi::apps::cli

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apps/serve.hpp"
+
+#include <sys/resource.h>
+
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <csignal>
+#include <iostream>
+#include <thread>
+
+#include "apps/cli/client_commands.hpp"
+#include "apps/cli/secret.hpp"
+#include "apps/custom_actions.hpp"
+#include "apps/services.hpp"
+#include "apps/ways.hpp"
+#include "services/authentication/user_administration.hpp"
+#include "services/broker/make_broker.hpp"
+#include "services/listener/listener.hpp"
+
+namespace flexi::apps {
+
+namespace actions = core::actions;
+namespace asio = boost::asio;
+using core::Result;
+
+namespace {
+
+/// The service that owns an action of the contract.
+std::optional<Service> owner_of(std::string_view action) {
+  if (action == actions::kAuth) return Service::authentication;
+  if (action == actions::kLog) return Service::logger;
+  if (action == actions::kMail) return Service::mail;
+  return std::nullopt;
+}
+
+core::awaitable<void> wait_for_signal(asio::signal_set& signals) { co_await signals.async_wait(asio::use_awaitable); }
+
+core::awaitable<void> add_example_user(core::UserStore& users, runtime::LogSink& log) {
+  auto added = co_await services::authentication::ensure_example_user(users, core::CallContext::with_timeout(std::chrono::seconds(10)));
+  if (!added) log.error("the example user can't be created", {{"error", added.error().message}, {"detail", added.error().detail}});
+  else if (added.value()) log.info("example user created", {{"email", "admin@example.com"}});
+}
+
+/// Connections beyond the soft limit of open files would be refused; the hard limit is what the system allows us.
+void raise_open_files_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, 65536);
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/// Everything between "the storage is open" and "a signal came".
+class Running {
+ public:
+  Running(const Settings& settings, const RoleTraits& role, Storage& storage, Process& process, std::string admin_token)
+      : settings_(settings), role_(role), storage_(storage), process_(process), transports_(settings, process, std::move(admin_token)), ways_(settings, transports_) {}
+
+  Result<void> start() {
+    FLEXI_TRY(ways_.open_remote(role_));
+    FLEXI_TRY(services_.open(settings_, role_, storage_, process_, ways_.any_to(Service::logger)));
+    FLEXI_TRY(ways_.open_local(role_, *services_.router));
+    auto connect = [this](const std::string& endpoint) { return transports_.connect_foreign(endpoint); };
+    FLEXI_TRY(custom_, CustomServices::open(settings_.actions, connect, settings_.broker.circuit));
+    if (storage_.queue) {
+      FLEXI_TRY(open_queue());
+    }
+    if (role_.broker) broker_ = services::broker::make_broker(broker_parts(), settings_.broker);
+    FLEXI_TRY(listeners_, transports_.serve({.broker = broker_.get(), .services = role_.owns_data() ? services_.router.get() : nullptr, .page = role_.page}));
+    return ways_.loop_back(listeners_);
+  }
+
+  /// Where HTTP listens.
+  std::string endpoint() const { return listeners_.front().server->endpoint(); }
+
+  /// From the outside in: whoever could still send work stops first. Stops what was started, in case not everything was.
+  core::awaitable<void> stop(core::StopOptions grace) {
+    if (services_.logger) services_.logger->stop_tails();
+    for (auto& listener : listeners_) co_await listener.server->stop(grace);
+    if (consumer_) co_await consumer_->stop(grace);
+    if (queue_client_) co_await queue_client_->stop(grace);
+    if (custom_) co_await custom_->stop(grace);
+    co_await ways_.stop_remote(grace);
+    if (storage_.queue) co_await storage_.queue->stop();
+    co_await ways_.stop_local(grace);
+  }
+
+ private:
+  /// The embedded queue, its publisher and its consumer.
+  Result<void> open_queue() {
+    FLEXI_TRY(queue_client_, storage_.queue->connect(""));
+    auto route = [this](std::string_view action) -> core::Handler* {
+      const auto owner = owner_of(action);
+      return owner ? ways_.any_to(*owner) : custom_->service_of(action);
+    };
+    for (auto service : {Service::authentication, Service::logger, Service::mail}) (void)ways_.any_to(service);  // made before threads ask
+    listener_ = std::make_unique<services::listener::ListenerService>(route, process_.log);
+    FLEXI_TRY(consumer_, storage_.queue->serve(*listener_));
+    return core::ok();
+  }
+
+  services::broker::BrokerParts broker_parts() {
+    services::broker::BrokerParts parts{.metrics = process_.metrics};
+    const std::pair<std::string_view, services::broker::PayloadCheck> all[] = {
+        {actions::kLog, services::logger::check_log}, {actions::kAuth, nullptr}, {actions::kMail, services::mail::check_mail}};
+    for (auto& [action, check] : all) {
+      auto ways = ways_.to(*owner_of(action));
+      if (queue_client_) ways.push_back({core::Via::amqp, *queue_client_});
+      parts.actions.push_back({std::string(action), std::move(ways), check});
+    }
+    for (auto& action : custom_->broker_actions(queue_client_.get())) parts.actions.push_back(std::move(action));
+    const std::pair<const char*, Service> reads[] = {{"logs.", Service::logger}, {"users.", Service::authentication}, {"mails.", Service::mail}};
+    for (auto& [prefix, service] : reads)
+      if (auto* handler = ways_.any_to(service)) parts.administration.push_back({prefix, *handler});
+    if (services_.dead_letters) parts.administration.push_back({"dlq.", *services_.dead_letters});
+    parts.idempotency = storage_.idempotency.get();
+    return parts;
+  }
+
+  const Settings& settings_;
+  const RoleTraits& role_;
+  Storage& storage_;
+  Process& process_;
+  AllTransports transports_;
+  Ways ways_;
+  Services services_;
+  std::unique_ptr<CustomServices> custom_;
+  std::unique_ptr<core::Client> queue_client_;
+  std::unique_ptr<services::listener::ListenerService> listener_;
+  std::unique_ptr<core::Server> consumer_;
+  std::unique_ptr<core::Handler> broker_;
+  std::vector<Listening> listeners_;
+};
+
+Result<void> run(const Settings& settings) {
+  const RoleTraits& role = traits_of(settings.role);
+  std::string admin_token;
+  if (!settings.admin_token_file.empty()) {
+    FLEXI_TRY(admin_token, cli::read_secret_file(settings.admin_token_file));
+  }
+  const bool no_token = admin_token.empty();
+  raise_open_files_limit();
+  std::optional<DataDirectory> directory;
+  if (role.stores()) {
+    FLEXI_TRY(auto opened, DataDirectory::open(settings.data_dir));
+    directory.emplace(std::move(opened));
+  }
+  const unsigned cores = std::clamp(std::thread::hardware_concurrency(), 1u, 64u);
+  Process process(settings, settings.threads > 0 ? static_cast<unsigned>(settings.threads) : cores);
+  asio::signal_set signals(process.shards.executor(0), SIGINT, SIGTERM);
+  Storage storage;
+  if (directory) {
+    FLEXI_TRY(storage, Storage::open(settings, role, *directory, process));
+  }
+  if (storage.users && settings.wants_example_user()) process.shards.run(add_example_user(*storage.users, process.log));
+
+  Running running(settings, role, storage, process, std::move(admin_token));
+  auto started = running.start();
+  if (started) {
+    const auto endpoint = running.endpoint();
+    process.log.info("ready", {{"url", endpoint}, {"data_dir", directory ? settings.data_dir : ""}});
+    if (no_token && !settings.listens_on_loopback())
+      process.log.warning("reading and administration are refused to other machines", {{"because", "FLEXI_ADMIN_TOKEN_FILE is not set"}});
+    std::cout << "FlexiConnect" << (role.command.empty() ? "" : "'s ") << role.command << " is ready at " << endpoint << std::endl;
+    process.shards.run(wait_for_signal(signals));
+    process.log.info("stopping");
+  }
+  process.readiness.drain();
+  process.shards.run(running.stop(core::StopOptions{settings.stop_grace}));
+  storage.close();
+  if (started) process.log.info("stopped");
+  return started;
+}
+
+}  // namespace
+
+int serve(const Settings& settings) {
+  auto served = run(settings);
+  if (served) return cli::exit_ok;
+  std::cerr << "flexiconnect: " << served.error().message << (served.error().detail.empty() ? "" : " (" + served.error().detail + ")") << "\n";
+  return cli::exit_refused;
+}
+
+}  // namespace flexi::apps

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apps/services.hpp"
+
+#include "mailers/smtp/smtp_mailer.hpp"
+
+namespace flexi::apps {
+
+namespace actions = core::actions;
+using core::Result;
+
+Result<void> Services::open(const Settings& settings, const RoleTraits& role, Storage& storage, Process& process, core::Handler* remote_logger) {
+  std::vector<runtime::policies::ActionRoute> routes;
+  core::Handler* entries = remote_logger;
+  if (role.logger) {
+    entries = &logger.emplace(*storage.logs, settings.logger);
+    routes.push_back({std::string(actions::kLog), *logger});
+    routes.push_back({"logs.", *logger});
+  }
+  if (role.authentication) {
+    hasher.emplace(settings.authentication.passwords, process.metrics);
+    authentication.emplace(*storage.users, *hasher, entries, process.log, settings.authentication);
+    routes.push_back({std::string(actions::kAuth), *authentication});
+    routes.push_back({"users.", *authentication});
+  }
+  if (role.mail) {
+    if (settings.smtp.configured()) smtp = mailers::smtp::make_smtp_mailer(settings.smtp);
+    services::mail::MailPorts ports{.mailer = storage.mailbox.get(), .mailbox = storage.mailbox.get(), .smtp = smtp.get(), .logger = entries};
+    FLEXI_TRY(mail, services::mail::MailService::make(settings.mail, ports, process.log));
+    routes.push_back({std::string(actions::kMail), *mail});
+    routes.push_back({"mails.", *mail});
+  }
+  if (storage.queue) routes.push_back({"dlq.", dead_letters.emplace(*storage.queue)});
+  router = std::make_unique<runtime::policies::ActionRouter>(std::move(routes));
+  return core::ok();
+}
+
+}  // namespace flexi::apps

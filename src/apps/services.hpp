@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "apps/storage.hpp"
+#include "runtime/policies/action_router.hpp"
+#include "services/authentication/authentication_service.hpp"
+#include "services/listener/dead_letter_service.hpp"
+#include "services/logger/logger_service.hpp"
+#include "services/mail/mail_service.hpp"
+
+namespace flexi::apps {
+
+/// The services that run here over their ports, and the router that finds each by its action. Parts of other roles are
+/// not there.
+struct Services {
+  std::optional<services::logger::LoggerService> logger;
+  std::optional<services::authentication::PasswordHasher> hasher;
+  std::optional<services::authentication::AuthenticationService> authentication;
+  std::unique_ptr<core::Mailer> smtp;
+  std::unique_ptr<services::mail::MailService> mail;
+  std::optional<services::listener::DeadLetterService> dead_letters;
+  std::unique_ptr<runtime::policies::ActionRouter> router;
+
+  /// @param remote_logger takes the services' own entries where the logger runs elsewhere; null: none are left
+  core::Result<void> open(const Settings& settings, const RoleTraits& role, Storage& storage, Process& process, core::Handler* remote_logger);
+};
+
+}  // namespace flexi::apps
