@@ -5,19 +5,35 @@
 
 namespace flexi::runtime {
 
-void Readiness::set_ready(const std::string& part) {
+template <class Change>
+void Readiness::change(Change make) {
   std::lock_guard lock(mutex_);
-  parts_[part].clear();
+  const bool ready_before = ready_locked(), draining_before = draining_;
+  make();
+  if (ready_before == ready_locked() && draining_before == draining_) return;
+  for (auto& changed : subscribers_) changed();
+}
+
+void Readiness::set_ready(const std::string& part) {
+  change([&] { parts_[part].clear(); });
 }
 
 void Readiness::set_unready(const std::string& part, std::string why) {
-  std::lock_guard lock(mutex_);
-  parts_[part] = why.empty() ? "not ready" : std::move(why);
+  change([&] { parts_[part] = why.empty() ? "not ready" : std::move(why); });
 }
 
 void Readiness::drain() {
-  std::lock_guard lock(mutex_);
-  draining_ = true;
+  change([&] { draining_ = true; });
+}
+
+Readiness::Subscription::Subscription(Readiness& readiness, std::function<void()> changed) : readiness_(readiness) {
+  std::lock_guard lock(readiness.mutex_);
+  place_ = readiness.subscribers_.insert(readiness.subscribers_.end(), std::move(changed));
+}
+
+Readiness::Subscription::~Subscription() {
+  std::lock_guard lock(readiness_.mutex_);
+  readiness_.subscribers_.erase(place_);
 }
 
 bool Readiness::draining() const {
@@ -27,10 +43,20 @@ bool Readiness::draining() const {
 
 bool Readiness::ready() const {
   std::lock_guard lock(mutex_);
+  return ready_locked();
+}
+
+bool Readiness::ready_locked() const {
   if (draining_) return false;
   for (auto& [part, why] : parts_)
     if (!why.empty()) return false;
   return true;
+}
+
+std::string Readiness::why(const std::string& part) const {
+  std::lock_guard lock(mutex_);
+  const auto found = parts_.find(part);
+  return found == parts_.end() ? "" : found->second;
 }
 
 std::string Readiness::to_json() const {

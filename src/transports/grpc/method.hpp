@@ -17,6 +17,10 @@ namespace flexi::transports::grpc {
 /// Stands, as "maybe", in the trailers where the session answers for a method that may have begun (deadline, stop).
 inline constexpr std::string_view kSentKey = "x-flexi-sent";
 
+/// Stands, as an error kind's name, in the trailers where the session knows better than gRPC's code: a message over the limit is
+/// RESOURCE_EXHAUSTED to everybody, and invalid_argument to us.
+inline constexpr std::string_view kErrorKey = "x-flexi-error";
+
 /// One call as the method that answers it sees it. Messages are the bytes between frames: uncompressed, unparsed.
 /// Cancellation: when the caller leaves, the deadline passes or the server's grace is over, the method's coroutine is
 ///               cancelled (terminal); whatever it returns then is not sent

@@ -100,11 +100,12 @@ void ServerStream::data(std::string_view bytes) {
   unconsumed_ += bytes.size();
   if (over() || in_error_) return consume(unconsumed_);
   auto fed = in_.feed(bytes);
+  const bool too_large = !fed && fed.error().kind == core::ErrorKind::overloaded;
   account();
   if (fed && connection_.shard().full()) fed = core::overloaded("the server holds too many bytes, try again later");
   if (!fed) {
     in_error_ = fed.error();
-    finish_over_method(to_status(fed.error()));
+    finish_over_method(to_status(fed.error()), too_large);
     return connection_.defer(*this);
   }
   // A message that is still coming is taken in whole; behind whole ones the peer waits until they are read.
@@ -154,7 +155,7 @@ core::awaitable<core::Result<std::optional<std::string>>> ServerStream::read() {
       if (in_.messages() == 0) consume(unconsumed_);
       if (!message) {
         in_error_ = message.error();
-        finish_over_method(to_status(message.error()));
+        finish_over_method(to_status(message.error()), message.error().kind == core::ErrorKind::overloaded);
         co_return message.error();
       }
       co_return std::optional(std::move(message.value()));
@@ -273,12 +274,13 @@ void ServerStream::answer(UnaryAnswer answer) {
   finish(std::move(answer.status));
 }
 
-void ServerStream::finish_over_method(Status status) {
+void ServerStream::finish_over_method(Status status, bool too_large) {
   if (over()) return;
   if (running_) {
     trailing_.clear();
     trailing_.add(kSentKey, "maybe");
   }
+  if (too_large) trailing_.add(kErrorKey, core::to_string(core::ErrorKind::invalid_argument));
   if (!headers_sent_) out_.clear();
   finish(std::move(status));
 }
@@ -323,7 +325,7 @@ void ServerStream::on_time(Session::Time now) {
 void ServerStream::run_unary_begins(std::string& message) {
   auto unpacked = unpack(in_.take());
   account();
-  if (!unpacked) return finish(to_status(unpacked.error()));
+  if (!unpacked) return finish_over_method(to_status(unpacked.error()), unpacked.error().kind == core::ErrorKind::overloaded);
   if (context_.expired()) return finish({Code::deadline_exceeded, "the request's time was over before it was handled", {}});
   message = std::move(unpacked.value());
 }

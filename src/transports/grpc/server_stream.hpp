@@ -45,7 +45,8 @@ class ServerStream final : public ServerCall, public Session::StreamBase {
   /// As finish(), with the message of a unary method that is well.
   void answer(UnaryAnswer answer);
   /// As finish(), while the method may have begun.
-  void finish_over_method(Status status);
+  /// @param too_large a message was over the limit: no later time makes it fit
+  void finish_over_method(Status status, bool too_large = false);
   void on_time(Session::Time now);
   void wake();
   bool over() const { return finished_ || closed_; }

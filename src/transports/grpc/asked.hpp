@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "core/handler.hpp"
+#include "transports/grpc/method.hpp"
+
+namespace flexi::transports::grpc {
+
+// Keys of what a request carries beside its message; values are the same as those of HTTP's headers.
+namespace keys {
+inline constexpr std::string_view kIdempotencyKey = "idempotency-key", kId = "x-flexi-id", kVia = "x-flexi-via", kAck = "x-flexi-ack",
+                                  kAcceptedAt = "x-flexi-accepted-at", kHops = "x-flexi-hops", kAuthorization = "authorization",
+                                  kWay = "x-flexi-way", kDuplicate = "x-flexi-duplicate";
+}
+
+/// Whom a call is for: what its caller may say of the message differs.
+enum class Side {
+  broker,    ///< a stranger's message: it gets its id and its time here
+  services,  ///< a broker's: id, time and hops are what the broker says
+};
+
+/// What a message brings by itself, beside its payload.
+struct OwnWords {
+  bool has_via = false;              ///< `request.via` was given
+  std::optional<std::string> id{};   ///< an idempotency key
+};
+
+/// Completes `request` and `context` with what the call's metadata say: id, via, ack, when, where it has been, who calls.
+/// @param token the administrator's; empty: none is configured
+/// @return invalid_argument that names the key; unauthenticated or permission_denied where the action is not for this caller
+core::Result<void> read_metadata(const ServerCall& call, const std::string& token, Side side, const OwnWords& own, core::Request& request,
+                                 core::CallContext& context);
+
+/// What our clients send of a request to a service.
+/// @param token sent with what an administrator asks
+Metadata write_metadata(const core::Request& request, const core::CallContext& context, const std::string& token);
+
+}  // namespace flexi::transports::grpc

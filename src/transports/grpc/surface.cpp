@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "transports/grpc/surface.hpp"
+
+namespace flexi::transports::grpc {
+
+core::Handler& Surface::handler(Side side, std::string_view action) const {
+  auto* wanted = side == Side::broker || core::is_administrative(action) ? broker : services;
+  return *(wanted ? wanted : broker ? broker : services);
+}
+
+void log_failure(const Surface& surface, const Asking& asking, const core::Error& error) {
+  if (error.detail.empty() && error.kind != core::ErrorKind::internal) return;
+  surface.process.log.warning("request failed", {{"action", asking.action}, {"id", asking.id}, {"kind", core::to_string(error.kind)},
+                                                 {"message", error.message}, {"detail", error.detail}, {"trace", asking.trace.to_traceparent()}});
+}
+
+Status refuse(const Surface& surface, ServerCall& call, const Asking& asking, const core::Error& error) {
+  log_failure(surface, asking, error);
+  if (!asking.id.empty()) call.trailing_metadata().add(keys::kId, asking.id);
+  return status_with_details(error);
+}
+
+}  // namespace flexi::transports::grpc

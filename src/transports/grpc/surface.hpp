@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "transports/grpc/asked.hpp"
+#include "transports/grpc/codec.hpp"
+#include "transports/grpc/grpc.hpp"
+#include "transports/grpc/method.hpp"
+
+namespace flexi::transports::grpc {
+
+/// What the methods of one server share.
+/// Lifetime/threads: outlives the server; immutable, any thread
+struct Surface {
+  Process process;
+  core::Handler* broker;
+  core::Handler* services;
+  std::chrono::milliseconds default_timeout, max_timeout;
+  std::size_t max_bulk_in_flight;
+
+  /// Administration goes to the broker where there is one; the rest to whom the method is for.
+  core::Handler& handler(Side side, std::string_view action) const;
+};
+
+/// What is left of a request when its handler has it: for the log and for the answer.
+struct Asking {
+  std::string id;
+  std::string action;
+  core::TraceContext trace;
+};
+
+/// Writes a failure's detail, and every bug, to the log: the caller never sees them.
+void log_failure(const Surface& surface, const Asking& asking, const core::Error& error);
+/// The status of a call that failed; the message's id stands in the trailers.
+Status refuse(const Surface& surface, ServerCall& call, const Asking& asking, const core::Error& error);
+
+/// Adds everything that `ingress` serves, with health and reflection.
+void add_methods(MethodTable& table, const GrpcServerOptions& options, const Ingress& ingress);
+
+}  // namespace flexi::transports::grpc
