@@ -267,7 +267,7 @@ void ChannelShard::tick(Clock::time_point now) {
   resolved_at_ = now;
   refreshing_ = true;
   scope_.spawn([](ChannelShard* me) -> core::awaitable<void> {
-    co_await me->balancer_.ready();
+    (void)co_await me->balancer_.ready();
     me->refreshing_ = false;
   }(this));
 }

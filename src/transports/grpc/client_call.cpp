@@ -188,7 +188,7 @@ core::awaitable<core::Result<void>> ClientCall::wait(Waiter ClientCall::*waiter)
 }
 
 core::awaitable<void> ClientCall::wait_until_done() {
-  if (!done_) co_await wait(&ClientCall::done_waiter_);
+  if (!done_) (void)co_await wait(&ClientCall::done_waiter_);
 }
 
 core::awaitable<core::Result<void>> ClientCall::wait_for_headers() {
