@@ -147,7 +147,7 @@ struct Failure {
   message @1 :Text;
   retryAfterMs @2 :Int64;  # 0: not said
   sentMaybe @3 :Bool;      # it may have been done all the same
-  goingAway @4 :Bool;      # this server is stopping and did nothing: use another connection
+  goingAway @4 :Bool;      # this server is stopping: use another connection, at once unless sentMaybe
 }
 
 enum ErrorKind {

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/transport.hpp"
+#include "runtime/log_sink.hpp"
+#include "runtime/metrics.hpp"
+#include "runtime/readiness.hpp"
+#include "runtime/shards.hpp"
+#include "transports/rpc/options.hpp"
+
+namespace flexi::transports::rpc {
+
+/// What belongs to the process, not to one server.
+/// Lifetime: all outlive every server, client and transport made with them
+struct Process {
+  runtime::Metrics& metrics;
+  runtime::Readiness& readiness;
+  runtime::LogSink& log;
+  runtime::Shards& shards;
+  std::string admin_token{};  ///< empty: administration from loopback only
+};
+
+/// One more object that a server exports, with the methods of schema's Actions.
+struct Export {
+  std::string name;
+  core::Handler& handler;
+};
+
+/// What one server serves. Administration goes to the broker where there is one, else to the services.
+struct Ingress {
+  Process process;
+  core::Handler* broker = nullptr;    ///< exported as Broker
+  core::Handler* services = nullptr;  ///< exported as Logger, Authentication, Mail and Actions
+  std::vector<Export> exports{};
+};
+
+/// Listens on every shard. The handlers outlive the server's stop().
+/// @return unavailable with the address and the system's reason; invalid_argument where `options.listen` is no address;
+///         conflict where two objects would be exported under one name
+core::Result<std::unique_ptr<core::Server>> serve(RpcServerOptions options, Ingress ingress);
+
+/// A client of one peer, "rpc://host:port". The caller's deadline is kept whether or not the caller cancels.
+/// @return invalid_argument where the endpoint can't be understood
+core::Result<std::unique_ptr<core::Client>> connect(RpcClientOptions options, Process process, std::string endpoint);
+
+/// Both ends as core::Transport: serve() serves a handler as the services.
+std::unique_ptr<core::Transport> make_transport(RpcServerOptions server, RpcClientOptions client, Process process);
+
+}  // namespace flexi::transports::rpc

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <boost/asio/co_spawn.hpp>
+
+#include "runtime/net/address.hpp"
+#include "transports/rpc/rpc.hpp"
+#include "transports/rpc/server_shard.hpp"
+
+namespace flexi::transports::rpc {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+using boost::system::error_code;
+
+namespace {
+
+constexpr std::uint16_t kDefaultPort = 5001;
+using ReusePort = asio::detail::socket_option::boolean<SOL_SOCKET, SO_REUSEPORT>;
+enum class Sharing { alone, with_shards };
+
+error_code listen_on(tcp::acceptor& acceptor, const tcp::endpoint& endpoint, Sharing sharing) {
+  error_code ec;
+  acceptor.open(endpoint.protocol(), ec);
+  if (!ec) acceptor.set_option(tcp::acceptor::reuse_address(true), ec);
+  if (!ec && sharing == Sharing::with_shards) acceptor.set_option(ReusePort(true), ec);
+  if (!ec) acceptor.bind(endpoint, ec);
+  if (!ec && sharing == Sharing::with_shards) acceptor.listen(1024, ec);
+  return ec;
+}
+
+core::Result<void> fill(Registry& registry, const Ingress& ingress) {
+  auto* const administration = ingress.broker ? ingress.broker : ingress.services;
+  if (ingress.services) {
+    FLEXI_TRY(registry.add("Logger", {ObjectType::logger, ingress.services}));
+    FLEXI_TRY(registry.add("Authentication", {ObjectType::authentication, ingress.services}));
+    FLEXI_TRY(registry.add("Mail", {ObjectType::mail, ingress.services}));
+  }
+  if (ingress.broker) {
+    FLEXI_TRY(registry.add("Broker", {ObjectType::broker, ingress.broker}));
+  }
+  if (administration) {
+    FLEXI_TRY(registry.add("Actions", {ObjectType::actions, ingress.services, administration}));
+  }
+  for (auto& exported : ingress.exports) {
+    FLEXI_TRY(registry.add(exported.name, {ObjectType::actions, &exported.handler}));
+  }
+  return core::ok();
+}
+
+class RpcServer final : public core::Server {
+ public:
+  RpcServer(const RpcServerOptions& options, const Process& process)
+      : shards_(process.shards), shared_{options, process.log, process.admin_token} {
+    auto& metrics = process.metrics;
+    shared_.answered = metrics.counter("flexi_rpc_calls_total", "RPC calls answered, by outcome", {{"outcome", "ok"}});
+    shared_.failed = metrics.counter("flexi_rpc_calls_total", "RPC calls answered, by outcome", {{"outcome", "error"}});
+    shared_.refused = metrics.counter("flexi_rpc_refused_connections_total", "Connections over the limit");
+    shared_.open = metrics.gauge("flexi_rpc_connections", "Open RPC connections");
+  }
+
+  Registry& registry() { return shared_.registry; }
+
+  core::Result<void> listen(tcp::endpoint endpoint) {
+    const auto failed = [&](const error_code& ec) { return core::unavailable("can't listen on " + shared_.options.listen + ": " + ec.message()); };
+    // SO_REUSEPORT would let a second process take half of the connections without a word.
+    if (endpoint.port() != 0) {
+      tcp::acceptor probe(shards_.executor(0));
+      if (auto ec = listen_on(probe, endpoint, Sharing::alone)) return failed(ec);
+    }
+    for (unsigned i = 0; i < shards_.size(); ++i) {
+      tcp::acceptor acceptor(shards_.executor(i));
+      if (auto ec = listen_on(acceptor, endpoint, Sharing::with_shards)) return failed(ec);
+      endpoint.port(acceptor.local_endpoint().port());
+      listeners_.push_back(std::make_unique<ServerShard>(shards_.executor(i), shared_, std::move(acceptor)));
+    }
+    endpoint_ = "rpc://" + runtime::net::to_authority(endpoint);
+    for (auto& listener : listeners_) asio::post(listener->executor(), [shard = listener.get()] { shard->start(); });
+    return core::ok();
+  }
+
+  std::string endpoint() const override { return endpoint_; }
+
+  core::awaitable<void> stop(core::StopOptions options) override {
+    co_await asio::this_coro::throw_if_cancelled(false);
+    for (auto& listener : listeners_) asio::post(listener->executor(), [shard = listener.get(), grace = options.grace] { shard->begin_drain(grace); });
+    for (auto& listener : listeners_) {
+      auto joined = listener->join();
+      co_await asio::co_spawn(listener->executor(), std::move(joined), asio::use_awaitable);
+    }
+  }
+
+ private:
+  runtime::Shards& shards_;
+  ServerShared shared_;
+  std::vector<std::unique_ptr<ServerShard>> listeners_;
+  std::string endpoint_;
+};
+
+}  // namespace
+
+core::Result<std::unique_ptr<core::Server>> serve(RpcServerOptions options, Ingress ingress) {
+  FLEXI_TRY(auto address, runtime::net::parse_authority(options.listen, kDefaultPort));
+  error_code ec;
+  const auto ip = asio::ip::make_address(address.host == "localhost" ? "127.0.0.1" : address.host.empty() || address.host == "*" ? "0.0.0.0" : address.host, ec);
+  if (ec) return core::invalid_argument("listen must be an IP address and a port, e.g. 127.0.0.1:5001, not \"" + options.listen + "\"");
+  auto server = std::make_unique<RpcServer>(options, ingress.process);
+  FLEXI_TRY(fill(server->registry(), ingress));
+  FLEXI_TRY(server->listen(tcp::endpoint(ip, address.port)));
+  return std::unique_ptr<core::Server>(std::move(server));
+}
+
+}  // namespace flexi::transports::rpc
