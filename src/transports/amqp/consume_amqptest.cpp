@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+// What becomes of messages, against a real RabbitMQ.
+#include "transports/amqp/amqp_test_support.hpp"
+
+namespace flexi::transports::amqp {
+namespace {
+
+using core::Ack;
+using core::ErrorKind;
+
+TEST_F(AmqpTest, AcceptedIsConfirmedAndThenStoredWithAllThatGoesWithIt) {
+  Store store;
+  auto& t = transport();
+  serve(t, store);
+  auto request = log("one");
+  request.id_from_caller = true;
+  auto context = core::CallContext::with_timeout(10s);
+  context.trace = core::TraceContext::from_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+  context.add_hop("broker");
+  const auto reply = call(connect(t), request, context);
+  ASSERT_TRUE(reply) << reply.error().message << reply.error().detail;
+  EXPECT_EQ(reply.value().way, "amqp");
+  eventually([&] { return store.size() == 1; });
+  EXPECT_EQ(store.last_request.id, request.id);
+  EXPECT_TRUE(store.last_request.id_from_caller);
+  EXPECT_EQ(store.last_request.accepted_at, request.accepted_at);
+  EXPECT_EQ(store.last_context.trace.trace_id, context.trace.trace_id);
+  EXPECT_EQ(store.last_context.hops, context.hops);
+  eventually([&] { return counted("acked") == 1; });
+  EXPECT_EQ(counted("confirmed"), 1);
+  EXPECT_EQ(counted("stored"), 1);
+}
+
+TEST_F(AmqpTest, StoredIsAnsweredByTheService) {
+  Store store;
+  auto& t = transport();
+  serve(t, store);
+  auto& client = connect(t);
+  const auto request = log("one", Ack::stored);
+  const auto reply = call(client, request);
+  ASSERT_TRUE(reply) << reply.error().message << reply.error().detail;
+  EXPECT_EQ(reply.value().message, "logged");
+  EXPECT_FALSE(reply.value().duplicate);
+  EXPECT_TRUE(call(client, request).value().duplicate);
+  store.failures = 1;
+  const auto failed = call(client, log("two", Ack::stored));
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().kind, ErrorKind::unavailable);
+  EXPECT_EQ(failed.error().message, "as told");
+  EXPECT_EQ(failed.error().detail, "");
+  EXPECT_EQ(counted("discarded"), 1) << "its caller was told: it is over";
+  EXPECT_EQ(counted("retried"), 0);
+}
+
+TEST_F(AmqpTest, WhatAnybodyPublishesIsConsumedWhateverItsContentType) {
+  Store store;
+  serve(transport(), store);
+  auto other = foreigner();
+  const std::string types[] = {"", "text/plain", "application/jsson", "\xff"};
+  int n = 0;
+  for (auto& type : types)
+    for (const char* key : {"log.INFO", "log.WARNING", "log.ERROR"}) {
+      amqp_basic_properties_t p{};
+      if (!type.empty()) p.content_type = Foreigner::bytes(type), p._flags = AMQP_BASIC_CONTENT_TYPE_FLAG;
+      other.publish("logs_topic", key, R"({"name":"foreign","data":")" + std::to_string(n++) + "\"}", p);
+    }
+  eventually([&] { return store.size() == 12; });
+  EXPECT_EQ(store.order.size(), 12u);
+  eventually([&] { return counted("acked") == 12; });
+  EXPECT_EQ(other.count("flexi.log.dlq"), 0);
+}
+
+TEST_F(AmqpTest, WhatIsNoMessageIsDeadLetteredWithTheReason) {
+  Store store;
+  options.max_body_bytes = 2'000;
+  auto& t = transport();
+  serve(t, store);
+  auto other = foreigner();
+  const std::pair<std::string, const char*> bad[] = {{"no json", "JSON"},          {R"({"name":"n"})", "data"}, {"", "empty"},
+                                                     {R"({"name":1,"data":"d"})", "name"}, {"[1]", "object"},   {"{\"name\":\"\xff\"}", "UTF-8"},
+                                                     {std::string(5'000, 'x'), "at most"}};
+  for (auto& [body, word] : bad) {
+    other.publish("logs_topic", "log.INFO", body);
+    eventually([&] { return other.count("flexi.log.dlq") == 1; });
+    const auto letter = other.get("flexi.log.dlq");
+    EXPECT_EQ(letter.headers.at("x-flexi-error"), "invalid_argument");
+    EXPECT_NE(letter.headers.at("x-flexi-reason").find(word), std::string::npos) << letter.headers.at("x-flexi-reason");
+    EXPECT_EQ(letter.headers.at("x-flexi-attempts"), "1");
+    EXPECT_FALSE(letter.message_id.empty());
+    EXPECT_TRUE(letter.headers.contains("x-flexi-dead-at") && letter.headers.contains("x-flexi-first-at"));
+    if (body.size() < 2'000) EXPECT_EQ(letter.body, body);
+  }
+  EXPECT_EQ(store.calls.size(), 0u);
+  other.publish("logs_topic", "log.INFO", R"({"name":"n","data":"after it"})");
+  eventually([&] { return store.size() == 1; });
+}
+
+TEST_F(AmqpTest, AFailureThatMayPassIsRetriedWithGrowingDelay) {
+  Store store;
+  store.failures = 3;
+  auto& t = transport();
+  serve(t, store);
+  const auto request = log("again");
+  const auto start = std::chrono::steady_clock::now();
+  ASSERT_TRUE(call(connect(t), request));
+  eventually([&] { return store.size() == 1; });
+  EXPECT_GE(std::chrono::steady_clock::now() - start, 250ms) << "50 ms, then 100, then 100";
+  EXPECT_EQ(store.calls.at(request.id.str()), 4);
+  EXPECT_EQ(store.last_request.accepted_at, request.accepted_at);
+  EXPECT_EQ(counted("retried"), 3);
+  EXPECT_EQ(foreigner().count("flexi.log.dlq"), 0);
+}
+
+TEST_F(AmqpTest, AfterTheLastAttemptItIsADeadLetterThatCanBeReplayedOrDiscarded) {
+  Store store;
+  store.failures = 8;
+  auto& t = transport();
+  serve(t, store);
+  auto& client = connect(t);
+  const auto first = log("first"), second = log("second");
+  ASSERT_TRUE(call(client, first));
+  ASSERT_TRUE(call(client, second));
+  auto other = foreigner();
+  eventually([&] { return other.count("flexi.log.dlq") == 2; });
+  auto page = letters(t);
+  ASSERT_TRUE(page) << page.error().message << page.error().detail;
+  ASSERT_EQ(page.value().letters.size(), 2u);
+  for (auto& letter : page.value().letters) {
+    EXPECT_EQ(letter.action, "log");
+    EXPECT_EQ(letter.reason, "unavailable: as told");
+    EXPECT_EQ(letter.attempts, 4u);
+    EXPECT_EQ(letter.accepted_at, first.accepted_at);
+    EXPECT_GT(letter.dead_at, letter.accepted_at);
+  }
+  EXPECT_GE(page.value().letters[0].dead_at, page.value().letters[1].dead_at);
+  // Looking changes nothing, however often; pages meet without gap.
+  auto one = letters(t, 1).value();
+  ASSERT_FALSE(one.next.empty());
+  auto two = letters(t, 1, one.next).value();
+  EXPECT_TRUE(two.next.empty());
+  EXPECT_NE(one.letters.at(0).id, two.letters.at(0).id);
+  EXPECT_FALSE(letters(t, 1, "nonsense"));
+  EXPECT_TRUE(end_letter(t, first.id, End::replay));
+  eventually([&] { return store.size() == 1; });
+  EXPECT_TRUE(store.stored.contains(first.id.str()));
+  EXPECT_EQ(end_letter(t, first.id, End::replay).error().kind, ErrorKind::not_found);
+  EXPECT_TRUE(end_letter(t, second.id, End::discard));
+  EXPECT_EQ(letters(t).value().letters.size(), 0u);
+  EXPECT_EQ(other.count("flexi.log.dlq"), 0);
+  EXPECT_EQ(store.size(), 1u);
+}
+
+TEST_F(AmqpTest, WhatRetryingCannotHelpIsDeadAtOnce) {
+  Store store;
+  store.failures = 1;
+  store.kind = ErrorKind::conflict;
+  auto& t = transport();
+  serve(t, store);
+  ASSERT_TRUE(call(connect(t), log("x")));
+  eventually([&] { return counted("dead_lettered") == 1; });
+  EXPECT_EQ(counted("retried"), 0);
+  EXPECT_EQ(letters(t).value().letters.at(0).reason, "conflict: as told");
+  EXPECT_EQ(letters(t).value().letters.at(0).attempts, 1u);
+}
+
+TEST_F(AmqpTest, TwoListenersShareTheQueues) {
+  Store store;
+  auto& a = transport();
+  auto& b = transport();
+  serve(a, store), serve(b, store);
+  auto& client = connect(a);
+  for (int i = 0; i < 200; ++i) ASSERT_TRUE(call(client, log(std::to_string(i))));
+  eventually([&] { return counted("acked") == 200; });
+  EXPECT_EQ(store.size(), 200u);
+  EXPECT_EQ(store.order.size(), 200u) << "none was given to both";
+}
+
+TEST_F(AmqpTest, AStopFinishesWhatItCanAndLeavesTheRestInItsQueue) {
+  Store store;
+  store.hold = true;
+  auto& t = transport();
+  auto& first = serve(t, store);
+  auto& client = connect(t);
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(call(client, log(std::to_string(i))));
+  eventually([&] { return store.held == 5; });
+  stop_now(first, 50ms);  // all are cancelled
+  auto other = foreigner();
+  eventually([&] { return other.count("flexi.log") == 5; });
+  EXPECT_EQ(other.count("flexi.log.dlq"), 0) << "a shutdown never dead-letters";
+  store.hold = false;
+  auto& second = serve(t, store);
+  eventually([&] { return store.size() == 5; });
+  store.hold = true;
+  ASSERT_TRUE(call(client, log("last")));
+  eventually([&] { return store.held == 6; });
+  std::thread release([&] {
+    std::this_thread::sleep_for(100ms);
+    store.hold = false;
+  });
+  stop_now(second, 20s);  // it ends within the grace
+  release.join();
+  EXPECT_EQ(store.size(), 6u);
+  EXPECT_EQ(counted("acked"), 6);
+  EXPECT_EQ(other.count("flexi.log"), 0);
+}
+
+TEST_F(AmqpTest, ExpiredMessagesAreDroppedAndCounted) {
+  Store store;
+  serve(transport(), store);
+  auto other = foreigner();
+  other.publish("logs_topic", "log.INFO", R"({"name":"n","data":"late"})", {}, {{"x-flexi-deadline", "1700000000000000"}});
+  other.publish("logs_topic", "log.INFO", R"({"name":"n","data":"in time"})");
+  eventually([&] { return counted("acked") == 2; });
+  EXPECT_EQ(counted("expired"), 1);
+  EXPECT_EQ(store.order, std::vector<std::string>{"in time"});
+  EXPECT_EQ(other.count("flexi.log.dlq"), 0);
+}
+
+TEST_F(AmqpTest, LogInsAreTransientAndNeverKept) {
+  Store store;
+  auto& t = transport();
+  serve(t, store);
+  auto& client = connect(t);
+  core::Request request = log("");
+  request.action = core::actions::kAuth;
+  request.payload = core::Credentials{"a@example.com", "verysecret"};
+  EXPECT_EQ(call(client, request).error().kind, ErrorKind::invalid_argument) << "accepted";
+  request.ack = Ack::stored;
+  EXPECT_TRUE(call(client, request));
+  EXPECT_EQ(std::get<core::Credentials>(store.last_request.payload).password, "verysecret");
+  store.failures = 1;
+  store.kind = ErrorKind::unauthenticated;
+  EXPECT_EQ(call(client, request).error().kind, ErrorKind::unauthenticated);
+  store.failures = 1;
+  store.kind = ErrorKind::unavailable;
+  EXPECT_EQ(call(client, request).error().kind, ErrorKind::unavailable);
+  auto other = foreigner();
+  other.publish("logs_topic", "auth.request", R"({"email":"a","password":"b"})");  // nobody waits for it
+  other.publish("logs_topic", "auth.request", "no json, verysecret");
+  eventually([&] { return counted("acked") == 5; });
+  EXPECT_EQ(counted("dead_lettered") + counted("retried"), 0);
+  EXPECT_EQ(letters(t).value().letters.size(), 0u);
+}
+
+TEST_F(AmqpTest, CustomActionsHaveQueuesOfTheirOwnAndMayBeConsumedElsewhere) {
+  Store store;
+  options.actions = {"resize", "theirs"};
+  options.consumed_elsewhere = {"theirs"};
+  auto& t = transport();
+  serve(t, store);
+  auto& client = connect(t);
+  auto request = log("");
+  request.payload = core::Json{R"({"width":3})"};
+  for (auto action : {"resize", "theirs"}) {
+    request.action = action;
+    EXPECT_TRUE(call(client, request)) << action;
+  }
+  eventually([&] { return store.size() == 1; });
+  EXPECT_EQ(store.last_request.action, "resize");
+  auto other = foreigner();
+  eventually([&] { return other.count("flexi.action.theirs") == 1; });
+  EXPECT_EQ(other.get("flexi.action.theirs").body, R"({"width":3})");
+  request.action = "nobody's";
+  EXPECT_EQ(call(client, request).error().kind, ErrorKind::unimplemented);
+}
+
+TEST_F(AmqpTest, CrashLoopsEndInTheDeadLettersWithAReason) {
+  // Who takes it and dies of it, again and again: a connection that is cut under it.
+  options.delivery_limit = 2;
+  auto& t = transport();
+  auto& client = connect(t);
+  const auto poison = log("poison");
+  ASSERT_TRUE(call(client, poison));
+  for (int i = 0; i < 3; ++i) {
+    auto victim = foreigner();
+    eventually([&] { return victim.get("flexi.log", true).found; });
+  }
+  auto other = foreigner();
+  eventually([&] { return other.count("flexi.log.dlq") == 1; });
+  const auto page = letters(t).value();
+  ASSERT_EQ(page.letters.size(), 1u);
+  EXPECT_EQ(page.letters[0].id, poison.id);
+  EXPECT_NE(page.letters[0].reason.find("delivery_limit"), std::string::npos) << page.letters[0].reason;
+  EXPECT_GT(core::to_unix_micros(page.letters[0].dead_at), 1'700'000'000'000'000);
+}
+
+}  // namespace
+}  // namespace flexi::transports::amqp

@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "transports/amqp/desk.hpp"
+
+#include <boost/asio/redirect_error.hpp>
+#include <charconv>
+#include <set>
+
+#include "transports/amqp/codec.hpp"
+
+namespace flexi::transports::amqp {
+
+namespace asio = boost::asio;
+using core::DeadLetter;
+using core::Result;
+using Clock = core::CallContext::Clock;
+
+namespace {
+
+constexpr std::uint16_t kLockChannel = 1, kLettersChannel = 2;
+constexpr std::size_t kGetsAtOnce = 64;
+constexpr auto kLockPause = std::chrono::milliseconds(20);
+constexpr auto kLongest = std::chrono::seconds(30);
+
+/// One connection, ended by the deadline.
+class Visit {
+ public:
+  Visit(asio::any_io_executor executor, const Shared& shared, const core::CallContext& context)
+      : connection(executor, shared.endpoint, shared.options, shared.log, "flexiconnect desk"), until_(context.limited_to(kLongest).deadline), limit_(executor) {
+    limit_.expires_at(until_);
+    limit_.async_wait([this, alive = std::weak_ptr(alive_)](boost::system::error_code ec) {
+      if (!ec && alive.lock()) connection.fail(core::deadline_exceeded("RabbitMQ did not answer in time"));
+    });
+  }
+  Clock::time_point until() const { return until_; }
+  Connection connection;
+
+ private:
+  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+  const Clock::time_point until_;
+  asio::steady_timer limit_;
+};
+
+/// The letters of one queue, in hand.
+class Letters final : public ChannelUser {
+ public:
+  Letters(Connection& connection, const Shared& shared, asio::any_io_executor executor) : connection_(connection), shared_(shared), event_(executor) {}
+
+  core::awaitable<Result<void>> open() {
+    auto opened = co_await connection_.open_channel(kLettersChannel, this);
+    if (!opened) co_return opened.error();
+    amqp_confirm_select_t select{0};
+    auto selected = co_await connection_.call(kLettersChannel, AMQP_CONFIRM_SELECT_METHOD, &select);
+    if (!selected) co_return selected.error();
+    co_return core::ok();
+  }
+
+  /// Takes them all, as far as the limits go.
+  core::awaitable<Result<void>> take(const WorkQueue& work) {
+    taken.clear();
+    bytes_ = 0;
+    empty_ = false;
+    // An empty queue, which most are, costs one question; a full one few round trips.
+    for (std::size_t at_once = 1; !empty_ && taken.size() < static_cast<std::size_t>(shared_.options.browse_messages) && bytes_ < shared_.options.browse_bytes;
+         at_once = std::min(2 * at_once, kGetsAtOnce)) {
+      missing_ = at_once;
+      for (std::size_t i = 0; i < at_once; ++i) connection_.get(kLettersChannel, work.dead);
+      FLEXI_CO_TRY(co_await settled([this] { return missing_ == 0; }));
+    }
+    if (!empty_) shared_.log.warning("more dead letters than are looked at", {{"queue", work.dead}, {"looked_at", taken.size()}});
+    co_return core::ok();
+  }
+  /// Everything that is still in hand goes back, in order.
+  void give_back() {
+    // The last tag must be one that is still in hand, or RabbitMQ closes the channel.
+    while (!taken.empty() && acked_.contains(taken.back().tag)) taken.pop_back();
+    if (taken.empty()) return;
+    amqp_basic_nack_t nack{taken.back().tag, 1, 1};
+    connection_.send(kLettersChannel, AMQP_BASIC_NACK_METHOD, &nack);
+  }
+  /// @return ok once RabbitMQ has the message in that queue
+  core::awaitable<Result<void>> publish(const std::string& queue, const Message& message) {
+    const auto tag = ++published_;
+    returned_ = false;
+    FLEXI_CO_TRY(connection_.publish(kLettersChannel, {}, queue, true, message));
+    FLEXI_CO_TRY(co_await settled([this, tag] { return confirmed_ >= tag; }));
+    if (returned_) co_return core::unavailable("no queue takes it", queue);
+    if (nacked_) co_return core::unavailable("RabbitMQ refused the message", queue);
+    co_return core::ok();
+  }
+  void ack(std::uint64_t tag) {
+    connection_.ack(kLettersChannel, tag, false);
+    acked_.insert(tag);
+  }
+
+  void on_got(std::optional<Delivery> letter) override {
+    --missing_;
+    if (letter) {
+      bytes_ += static_cast<std::int64_t>(letter->message.body.size());
+      taken.push_back(std::move(*letter));
+    } else {
+      empty_ = true;
+    }
+  }
+  void on_return(std::uint16_t, std::string, std::string, Message) override { returned_ = true; }
+  void on_confirm(std::uint64_t tag, bool, bool ack) override {
+    confirmed_ = std::max(confirmed_, tag);
+    nacked_ = !ack;
+  }
+  void on_channel_closed(const MethodReply& refusal) override { connection_.fail(core::unavailable("RabbitMQ closed the channel", refusal.text)); }
+  void on_batch_end() override { event_.cancel(); }
+  void on_over() override { event_.cancel(); }
+
+  std::vector<Delivery> taken;
+
+ private:
+  core::awaitable<Result<void>> settled(std::function<bool()> condition) {
+    while (!condition() && !connection_.over()) {
+      event_.expires_at(asio::steady_timer::time_point::max());
+      boost::system::error_code ignored;
+      co_await event_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+    }
+    if (connection_.over()) co_return *connection_.why_over();
+    co_return core::ok();
+  }
+
+  Connection& connection_;
+  const Shared& shared_;
+  asio::steady_timer event_;
+  std::set<std::uint64_t> acked_;
+  std::size_t missing_ = 0;
+  std::int64_t bytes_ = 0;
+  std::uint64_t published_ = 0, confirmed_ = 0;
+  bool empty_ = false, returned_ = false, nacked_ = false;
+};
+
+/// One at a time, over all processes: what another has in hand could not be seen.
+core::awaitable<Result<void>> lock(Visit& visit, const Shared& shared) {
+  const auto name = shared.options.prefix + "flexi.dead.lock";
+  asio::steady_timer pause(co_await asio::this_coro::executor);
+  for (;;) {
+    auto opened = co_await visit.connection.open_channel(kLockChannel, nullptr);
+    if (!opened) co_return opened.error();
+    amqp_queue_declare_t declare{0, bytes_of(name), 0, 0, 1, 1, 0, amqp_empty_table};
+    auto declared = co_await visit.connection.call(kLockChannel, AMQP_QUEUE_DECLARE_METHOD, &declare);
+    if (!declared) co_return declared.error();
+    if (!declared.value().refused()) co_return core::ok();
+    if (declared.value().code != 405) co_return core::unavailable("the dead letters can't be looked at", declared.value().text);
+    if (Clock::now() + kLockPause >= visit.until()) co_return core::unavailable("somebody else is looking at the dead letters");
+    pause.expires_after(kLockPause);
+    boost::system::error_code ignored;
+    co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+  }
+}
+
+/// What somebody does with one queue's letters while they are in hand.
+class Looker {
+ public:
+  virtual ~Looker() = default;
+  virtual core::awaitable<Result<void>> look(const WorkQueue& work, Letters& letters) = 0;
+};
+
+/// The whole of a visit to the dead letters, but for its end.
+core::awaitable<Result<void>> visit_queues(Visit& visit, const Shared& shared, Looker& looker) {
+  auto executor = co_await asio::this_coro::executor;
+  auto opened = co_await visit.connection.open();
+  if (!opened) co_return opened.error();
+  auto locked = co_await lock(visit, shared);
+  if (!locked) co_return locked.error();
+  for (auto& work : shared.topology.works()) {
+    if (work.dead.empty()) continue;
+    Letters letters(visit.connection, shared, executor);
+    auto result = co_await letters.open();
+    if (result) result = co_await letters.take(work);
+    if (result) result = co_await looker.look(work, letters);
+    letters.give_back();
+    co_await visit.connection.close_channel(kLettersChannel);
+    if (visit.connection.over() && result) result = *visit.connection.why_over();
+    if (!result) co_return result.error();
+  }
+  co_return core::ok();
+}
+
+core::awaitable<Result<void>> visit_letters(asio::any_io_executor executor, const Shared& shared, core::CallContext context, Looker& looker) {
+  Visit visit(executor, shared, context);
+  auto looked = co_await visit_queues(visit, shared, looker);
+  co_await visit.connection.finish();
+  co_return looked;
+}
+
+using Place = std::pair<std::int64_t, std::string>;  ///< of a letter in the list: dead at, id
+
+Place place_of(const DeadLetter& letter) { return {core::to_unix_micros(letter.dead_at), letter.id.str()}; }
+
+/// "<dead_at>.<id>" of the page's last letter.
+Result<Place> parse_cursor(const std::string& text) {
+  Place place;
+  const char* const end = text.data() + text.size();
+  auto [stop, ec] = std::from_chars(text.data(), end, place.first);
+  if (ec != std::errc() || stop == end || *stop != '.') return core::invalid_argument("cursor must be the `next` of an earlier page");
+  place.second.assign(stop + 1, end);
+  return place;
+}
+
+core::Error no_such_letter() { return core::not_found("no dead letter with this id"); }
+
+/// Those behind a place in the list.
+class List final : public Looker {
+ public:
+  explicit List(Place place) : before(std::move(place)) {}
+  core::awaitable<Result<void>> look(const WorkQueue& work, Letters& letters) override {
+    for (auto& letter : letters.taken) {
+      auto read = read_dead_letter(work.action, work.queue, letter.message);
+      if (place_of(read) < before) found.push_back(std::move(read));
+    }
+    co_return core::ok();
+  }
+  const Place before;
+  std::vector<DeadLetter> found;
+};
+
+/// The newest with an id.
+class Find final : public Looker {
+ public:
+  explicit Find(core::MessageId wanted) : id(std::move(wanted)) {}
+  core::awaitable<Result<void>> look(const WorkQueue& work, Letters& letters) override {
+    for (auto& letter : letters.taken) {
+      auto read = read_dead_letter(work.action, work.queue, letter.message);
+      if (read.id == id && (!found || place_of(*found) < place_of(read))) found = std::move(read);
+    }
+    co_return core::ok();
+  }
+  const core::MessageId id;
+  std::optional<DeadLetter> found;
+};
+
+/// Replays or discards all with an id.
+class End final : public Looker {
+ public:
+  End(core::MessageId wanted, Desk::Fate f, Teller& t) : id(std::move(wanted)), fate(f), teller(t) {}
+  core::awaitable<Result<void>> look(const WorkQueue& work, Letters& letters) override {
+    for (auto& letter : letters.taken) {
+      auto read = read_dead_letter(work.action, work.queue, letter.message);
+      if (read.id != id) continue;
+      if (fate == Desk::Fate::replay) {
+        if (letter.message.truncated()) co_return core::invalid_argument("its body is larger than amqp.max_body_bytes allows");
+        auto again = for_replay(letter.message);
+        again.message_id = id.str();
+        auto published = co_await letters.publish(work.queue, again);
+        if (!published) co_return published.error();
+      }
+      // Only now: a process that dies in between leaves it twice, which its id makes harmless.
+      letters.ack(letter.tag);
+      ++ended;
+      teller.tell({fate == Desk::Fate::replay ? EventKind::replayed : EventKind::discarded, read.action, id.str(), "operator"});
+    }
+    co_return core::ok();
+  }
+  const core::MessageId id;
+  const Desk::Fate fate;
+  Teller& teller;
+  std::size_t ended = 0;
+};
+
+}  // namespace
+
+core::awaitable<Result<core::DeadLetterPage>> Desk::list(unsigned limit, std::string cursor, core::CallContext context) {
+  Place before{std::numeric_limits<std::int64_t>::max(), {}};
+  if (!cursor.empty()) {
+    FLEXI_CO_TRY(before, parse_cursor(cursor));
+  }
+  List list(std::move(before));
+  auto looked = co_await visit_letters(executor_, shared_, std::move(context), list);
+  if (!looked) co_return looked.error();
+  auto& found = list.found;
+  std::sort(found.begin(), found.end(), [](auto& a, auto& b) { return place_of(b) < place_of(a); });
+  core::DeadLetterPage page;
+  if (found.size() > limit) {
+    found.resize(limit);
+    const auto last = place_of(found.back());
+    page.next = std::to_string(last.first) + "." + last.second;
+  }
+  page.letters = std::move(found);
+  co_return page;
+}
+
+core::awaitable<Result<DeadLetter>> Desk::get(core::MessageId id, core::CallContext context) {
+  Find find(std::move(id));
+  auto looked = co_await visit_letters(executor_, shared_, std::move(context), find);
+  if (!looked) co_return looked.error();
+  if (!find.found) co_return no_such_letter();
+  co_return *find.found;
+}
+
+core::awaitable<Result<void>> Desk::end(core::MessageId id, Fate fate, core::CallContext context) {
+  End end(std::move(id), fate, shared_.teller);
+  auto looked = co_await visit_letters(executor_, shared_, std::move(context), end);
+  if (!looked) co_return looked.error();
+  if (end.ended == 0) co_return no_such_letter();
+  co_return core::ok();
+}
+
+core::awaitable<Result<std::vector<QueueDepth>>> Desk::depths(core::CallContext context) {
+  Visit visit(executor_, shared_, context);
+  auto opened = co_await visit.connection.open();
+  std::vector<QueueDepth> all;
+  for (auto& work : shared_.topology.works()) {
+    all.push_back({work.queue, work.action, QueueDepth::Role::work});
+    for (auto& retry : work.retry) all.push_back({retry, work.action, QueueDepth::Role::retry});
+    if (!work.dead.empty()) all.push_back({work.dead, work.action, QueueDepth::Role::dead});
+  }
+  bool channel = false;
+  for (auto& depth : all) {
+    if (opened && !channel) opened = co_await visit.connection.open_channel(kLettersChannel, nullptr);
+    if (!opened) break;
+    channel = true;
+    amqp_queue_declare_t declare{0, bytes_of(depth.queue), 1, 0, 0, 0, 0, amqp_empty_table};
+    auto seen = co_await visit.connection.call(kLettersChannel, AMQP_QUEUE_DECLARE_METHOD, &declare);
+    if (!seen) {
+      opened = seen.error();
+      break;
+    }
+    if (seen.value().refused()) {
+      channel = false;  // no such queue, yet
+      continue;
+    }
+    depth.exists = true;
+    depth.messages = seen.value().messages;
+    depth.consumers = seen.value().consumers;
+  }
+  co_await visit.connection.finish();
+  if (!opened) co_return opened.error();
+  std::erase_if(all, [](auto& depth) { return !depth.exists; });
+  co_return all;
+}
+
+}  // namespace flexi::transports::amqp

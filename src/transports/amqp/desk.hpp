@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// Private to this folder's sources.
+#pragma once
+
+#include "core/dead_letters.hpp"
+#include "transports/amqp/amqp.hpp"
+#include "transports/amqp/session.hpp"
+
+namespace flexi::transports::amqp {
+
+/// Looks at queues from outside, over a connection of its own for each operation: dead letters and depths.
+///
+/// Dead letters are taken with basic.get, unacknowledged, and given back. Who does so holds a lock, an exclusive queue, so
+/// that each sees all of them; a process that dies gives back both.
+/// Lifetime/threads: on the executor
+class Desk {
+ public:
+  Desk(boost::asio::any_io_executor executor, const Shared& shared) : executor_(std::move(executor)), shared_(shared) {}
+
+  core::awaitable<core::Result<core::DeadLetterPage>> list(unsigned limit, std::string cursor, core::CallContext context);
+  core::awaitable<core::Result<core::DeadLetter>> get(core::MessageId id, core::CallContext context);
+  enum class Fate { replay, discard };
+  /// Every dead letter with this id.
+  core::awaitable<core::Result<void>> end(core::MessageId id, Fate fate, core::CallContext context);
+  core::awaitable<core::Result<std::vector<QueueDepth>>> depths(core::CallContext context);
+
+ private:
+  boost::asio::any_io_executor executor_;
+  const Shared& shared_;
+};
+
+}  // namespace flexi::transports::amqp
