@@ -151,18 +151,25 @@ namespace {
 core::Error wrong_type(std::string_view name, const char* right) { return core::invalid_argument(std::string(name) + " must be " + right); }
 }  // namespace
 
-core::Result<std::optional<std::string>> JsonObject::string(std::string_view name) const {
+/// None where it is missing or null.
+const JsonObject::Value* JsonObject::ask(std::string_view name) const {
+  if (std::find(asked_.begin(), asked_.end(), name) == asked_.end()) asked_.emplace_back(name);
   auto it = fields_.find(name);
-  if (it == fields_.end() || std::holds_alternative<std::monostate>(it->second)) return std::optional<std::string>();
-  if (auto* text = std::get_if<std::string>(&it->second)) return std::optional<std::string>(*text);
+  return it == fields_.end() || std::holds_alternative<std::monostate>(it->second) ? nullptr : &it->second;
+}
+
+core::Result<std::optional<std::string>> JsonObject::string(std::string_view name) const {
+  auto* value = ask(name);
+  if (!value) return std::optional<std::string>();
+  if (auto* text = std::get_if<std::string>(value)) return std::optional<std::string>(*text);
   return wrong_type(name, "a string");
 }
 
 core::Result<std::optional<std::int64_t>> JsonObject::integer(std::string_view name) const {
-  auto it = fields_.find(name);
-  if (it == fields_.end() || std::holds_alternative<std::monostate>(it->second)) return std::optional<std::int64_t>();
-  if (auto* number = std::get_if<std::int64_t>(&it->second)) return std::optional<std::int64_t>(*number);
-  if (auto* text = std::get_if<std::string>(&it->second)) {
+  auto* value = ask(name);
+  if (!value) return std::optional<std::int64_t>();
+  if (auto* number = std::get_if<std::int64_t>(value)) return std::optional<std::int64_t>(*number);
+  if (auto* text = std::get_if<std::string>(value)) {
     std::int64_t number = 0;
     auto [end, ec] = std::from_chars(text->data(), text->data() + text->size(), number);
     if (ec == std::errc() && end == text->data() + text->size() && !text->empty()) return std::optional<std::int64_t>(number);
@@ -171,10 +178,10 @@ core::Result<std::optional<std::int64_t>> JsonObject::integer(std::string_view n
 }
 
 core::Result<std::optional<bool>> JsonObject::boolean(std::string_view name) const {
-  auto it = fields_.find(name);
-  if (it == fields_.end() || std::holds_alternative<std::monostate>(it->second)) return std::optional<bool>();
-  if (auto* flag = std::get_if<bool>(&it->second)) return std::optional<bool>(*flag);
-  if (auto* text = std::get_if<std::string>(&it->second)) {
+  auto* value = ask(name);
+  if (!value) return std::optional<bool>();
+  if (auto* flag = std::get_if<bool>(value)) return std::optional<bool>(*flag);
+  if (auto* text = std::get_if<std::string>(value)) {
     if (*text == "true") return std::optional<bool>(true);
     if (*text == "false") return std::optional<bool>(false);
   }
@@ -185,6 +192,16 @@ core::Result<std::string> JsonObject::required_string(std::string_view name) con
   FLEXI_TRY(auto value, string(name));
   if (!value) return core::invalid_argument(std::string(name) + " is required");
   return *value;
+}
+
+core::Result<void> JsonObject::nothing_unknown() const {
+  for (auto& [name, value] : fields_) {
+    if (std::find(asked_.begin(), asked_.end(), name) != asked_.end()) continue;
+    std::string known;
+    for (auto& asked : asked_) known.append(known.empty() ? "" : ", ").append(asked);
+    return core::invalid_argument("unknown parameter \"" + name.substr(0, 100) + "\": " + (known.empty() ? "there are none here" : "known are " + known));
+  }
+  return core::ok();
 }
 
 }  // namespace flexi::runtime

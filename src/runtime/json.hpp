@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 #include "core/result.hpp"
 
@@ -65,11 +66,16 @@ class JsonObject {
   core::Result<std::optional<bool>> boolean(std::string_view name) const;
   /// As above, but missing is invalid_argument "<name> is required".
   core::Result<std::string> required_string(std::string_view name) const;
+  /// Once all that is known has been asked for by the calls above: a field that nobody asked for is a mistake of the caller's.
+  /// @return invalid_argument that names it and what is known
+  core::Result<void> nothing_unknown() const;
 
  private:
   struct Raw { std::string json; };  ///< arrays and objects
   using Value = std::variant<std::monostate, std::string, std::int64_t, double, bool, Raw>;
+  const Value* ask(std::string_view name) const;
   std::map<std::string, Value, std::less<>> fields_;
+  mutable std::vector<std::string> asked_;
 };
 
 }  // namespace flexi::runtime

@@ -52,5 +52,19 @@ TEST(JsonObject, RefusesWhatIsNotOneObject) {
   for (std::string text : {"", "[]", "1", "{} {}", "{\"a\":}", "{\"a\":\"\xff\"}"}) EXPECT_FALSE(JsonObject::parse(text)) << text;
 }
 
+TEST(JsonObject, WhatNobodyAskedForIsUnknown) {
+  auto object = JsonObject::parse(R"({"limt":3,"cursor":"c"})").value();
+  EXPECT_FALSE(object.nothing_unknown());
+  EXPECT_TRUE(object.integer("limit"));
+  EXPECT_TRUE(object.string("cursor"));
+  const auto unknown = object.nothing_unknown();
+  ASSERT_FALSE(unknown);
+  EXPECT_EQ(unknown.error().kind, core::ErrorKind::invalid_argument);
+  EXPECT_EQ(unknown.error().message, R"(unknown parameter "limt": known are limit, cursor)");
+  auto right = JsonObject::parse(R"({"limit":3})").value();
+  EXPECT_TRUE(right.integer("limit"));
+  EXPECT_TRUE(right.nothing_unknown());
+}
+
 }  // namespace
 }  // namespace flexi::runtime

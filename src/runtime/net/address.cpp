@@ -57,6 +57,21 @@ core::Result<Url> parse_url(std::string_view text, std::string_view scheme, std:
   return url;
 }
 
+core::Result<boost::asio::ip::tcp::endpoint> parse_listen(std::string_view text, std::uint16_t default_port) {
+  auto authority = parse_authority(text, default_port);
+  boost::system::error_code ec;
+  boost::asio::ip::address address;
+  if (authority) {
+    auto host = authority.value().host;
+    if (host == "localhost") host = "127.0.0.1";
+    if (host.empty() || host == "*") host = "0.0.0.0";
+    address = boost::asio::ip::make_address(host, ec);
+  }
+  if (!authority || ec)
+    return core::invalid_argument("must be an IP address (or localhost) and a port, e.g. 127.0.0.1:8080, [::1]:8080 or 0.0.0.0:8080, not \"" + std::string(text) + "\"");
+  return boost::asio::ip::tcp::endpoint(address, authority.value().port);
+}
+
 std::string to_authority(const boost::asio::ip::tcp::endpoint& endpoint) {
   return to_authority(Authority{endpoint.address().to_string(), endpoint.port()});
 }

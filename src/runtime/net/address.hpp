@@ -26,6 +26,11 @@ struct Url {
 /// "<scheme>://host:port/path?query"; path and query must be percent-encoded already, a fragment means nothing to a server.
 core::Result<Url> parse_url(std::string_view text, std::string_view scheme, std::uint16_t default_port);
 
+/// Where to listen: "127.0.0.1:8080", "[::]:80", "localhost:0", "*:80" (every IPv4 address). No other name: it would be
+/// looked up at start, and could mean several addresses or another machine's.
+/// @return invalid_argument that says what would be right
+core::Result<boost::asio::ip::tcp::endpoint> parse_listen(std::string_view text, std::uint16_t default_port);
+
 std::string to_authority(const boost::asio::ip::tcp::endpoint& endpoint);
 std::string to_authority(const Authority& authority);
 

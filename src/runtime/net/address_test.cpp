@@ -33,5 +33,20 @@ TEST(Address, UrlsKeepTheirPathAsItIs) {
     EXPECT_FALSE(parse_url(wrong, "http", 80)) << wrong;
 }
 
+TEST(Address, WhereToListen) {
+  for (auto [text, right] : {std::pair{"127.0.0.1:8080", "127.0.0.1:8080"}, {"localhost:0", "127.0.0.1:0"}, {"*:80", "0.0.0.0:80"}, {":80", "0.0.0.0:80"},
+                             {"[::]:443", "[::]:443"}, {"10.0.0.1", "10.0.0.1:7"}}) {
+    auto endpoint = parse_listen(text, 7);
+    ASSERT_TRUE(endpoint) << text;
+    EXPECT_EQ(to_authority(endpoint.value()), right);
+  }
+  for (auto* wrong : {"nohost.invalid:8080", "logger:80", "127.0.0.1:x", "127.0.0.1:99999", "1.2.3:80", "127.0.0.1,127.0.0.2:80", "http://127.0.0.1:80"}) {
+    auto endpoint = parse_listen(wrong, 7);
+    ASSERT_FALSE(endpoint) << wrong;
+    EXPECT_EQ(endpoint.error().kind, core::ErrorKind::invalid_argument);
+    EXPECT_NE(endpoint.error().message.find(wrong), std::string::npos) << endpoint.error().message;
+  }
+}
+
 }  // namespace
 }  // namespace flexi::runtime::net

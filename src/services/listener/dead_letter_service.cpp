@@ -34,6 +34,7 @@ Result<JsonObject> params_of(const core::Request& request) {
 Result<core::MessageId> id_of(const core::Request& request) {
   FLEXI_TRY(auto params, params_of(request));
   FLEXI_TRY(auto text, params.required_string("id"));
+  FLEXI_TRY(params.nothing_unknown());
   return core::MessageId::parse(text);
 }
 
@@ -50,6 +51,7 @@ core::awaitable<Result<Reply>> DeadLetterService::list(core::Request request, co
   FLEXI_CO_TRY(auto params, params_of(request));
   FLEXI_CO_TRY(auto limit, params.integer("limit"));
   FLEXI_CO_TRY(auto cursor, params.string("cursor"));
+  if (auto known = params.nothing_unknown(); !known) co_return known.error();
   const auto count = limit.value_or(50);
   if (count < 1 || count > kMostPerPage) co_return core::invalid_argument("limit must be 1 to " + std::to_string(kMostPerPage));
   auto page = co_await letters_.list(static_cast<unsigned>(count), cursor.value_or(""), std::move(context));

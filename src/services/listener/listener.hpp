@@ -13,7 +13,7 @@ namespace flexi::services::listener {
 using Route = std::function<core::Handler*(std::string_view action)>;
 
 /// The broker's twin behind the queue: gives each consumed message to the service that owns it, once. The queue
-/// decides, by the answer, whether the message is done, tried again or dead.
+/// decides, by the answer, whether the message is done, tried again or dead, and is the one that says so in the log.
 /// Lifetime/threads: any thread; the routed handlers and `log` outlive it
 class ListenerService final : public core::Handler {
  public:

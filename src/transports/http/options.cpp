@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transports/http/options.hpp"
 
+#include "runtime/net/address.hpp"
+
 namespace flexi::transports::http {
 
 namespace {
@@ -38,7 +40,7 @@ void HttpServerOptions::describe(runtime::OptionVisitor& v) {
 
 runtime::Problems HttpServerOptions::validate() const {
   runtime::Problems problems;
-  if (listen.rfind(':') == std::string::npos) problems.push_back({"listen", "must be address:port, e.g. 127.0.0.1:8080"});
+  if (auto endpoint = runtime::net::parse_listen(listen, 80); !endpoint) problems.push_back({"listen", endpoint.error().message});
   check(problems, "max_body_bytes", max_body_bytes, 1, std::int64_t(1) << 30);
   check(problems, "max_header_bytes", max_header_bytes, 1024, 1 << 20);
   check(problems, "max_connections", max_connections, 1, 1'000'000);

@@ -73,7 +73,13 @@ core::Result<void> check_administrator(const AdminRules& rules, const Asker& ask
     case Token::absent: break;
   }
   const auto host = host_without_port(asker.host);
-  if (!asker.forwarded && is_loopback(asker.peer) && (host.empty() || is_loopback_name(host) || same_text(host, rules.own_host))) return core::ok();
+  const bool here = !asker.forwarded && is_loopback(asker.peer);
+  if (here && (host.empty() || is_loopback_name(host) || same_text(host, rules.own_host))) return core::ok();
+  if (here) {
+    const auto reason = "administration is not open under the name " + std::string(host.substr(0, 253)) + " (Host header): on this machine use localhost or 127.0.0.1, or ";
+    if (rules.token.empty()) return core::permission_denied(reason + "set FLEXI_ADMIN_TOKEN_FILE on the server and give the token");
+    return core::unauthenticated(reason + "give the header Authorization: Bearer <administrator's token>");
+  }
   if (rules.token.empty())
     return core::permission_denied("administration from another machine wants a token: set FLEXI_ADMIN_TOKEN_FILE on the server");
   return core::unauthenticated("administration wants the header Authorization: Bearer <administrator's token>");

@@ -47,6 +47,21 @@ TEST(Security, WhoMayAdminister) {
   }
 }
 
+TEST(Security, AHostThatIsNotLoopbacksIsNamedAsTheReason) {
+  const auto local = boost::asio::ip::make_address("127.0.0.1");
+  for (const std::string token : {"", "token"}) {
+    const AdminRules rules{token, "127.0.0.1", {}};
+    const auto result = check_administrator(rules, {.peer = local, .host = "flexi.local:8080"});
+    ASSERT_FALSE(result);
+    EXPECT_EQ(result.error().kind, token.empty() ? ErrorKind::permission_denied : ErrorKind::unauthenticated);
+    for (auto* part : {"Host", "flexi.local", "localhost", token.empty() ? "FLEXI_ADMIN_TOKEN_FILE" : "Authorization: Bearer"})
+      EXPECT_THAT(result.error().message, testing::HasSubstr(part));
+    EXPECT_THAT(result.error().message, testing::Not(testing::HasSubstr("another machine")));
+    const auto proxied = check_administrator(rules, {.peer = local, .host = "flexi.local:8080", .forwarded = true});
+    EXPECT_THAT(proxied.error().message, testing::Not(testing::HasSubstr("Host"))) << "its Host is the proxy's business";
+  }
+}
+
 TEST(Security, WithoutATokenARemoteIsToldHowToSetOne) {
   const AdminRules rules{"", "0.0.0.0", {}};
   const auto remote = boost::asio::ip::make_address("10.0.0.9");

@@ -80,12 +80,10 @@ class HttpServer final : public core::Server {
 }  // namespace
 
 core::Result<std::unique_ptr<core::Server>> serve(HttpServerOptions options, Ingress ingress) {
-  FLEXI_TRY(auto address, runtime::net::parse_authority(options.listen, 80));
-  error_code ec;
-  const auto ip = asio::ip::make_address(address.host == "localhost" ? "127.0.0.1" : address.host.empty() || address.host == "*" ? "0.0.0.0" : address.host, ec);
-  if (ec) return core::invalid_argument("listen must be an IP address and a port, e.g. 127.0.0.1:8080, not \"" + options.listen + "\"");
-  auto server = std::make_unique<HttpServer>(options, std::move(ingress), address.host);
-  FLEXI_TRY(server->listen(tcp::endpoint(ip, address.port)));
+  auto endpoint = runtime::net::parse_listen(options.listen, 80);
+  if (!endpoint) return core::invalid_argument("listen " + endpoint.error().message);
+  auto server = std::make_unique<HttpServer>(options, std::move(ingress), endpoint.value().address().to_string());
+  FLEXI_TRY(server->listen(endpoint.value()));
   return std::unique_ptr<core::Server>(std::move(server));
 }
 
