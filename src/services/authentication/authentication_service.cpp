@@ -56,7 +56,14 @@ awaitable<Result<Reply>> AuthenticationService::handle(core::Request request, Ca
     if (!credentials) co_return core::invalid_argument("auth must hold email and password");
     co_return co_await log_in(std::move(*credentials), std::move(context));
   }
-  if (request.action == core::actions::kUsersList) co_return co_await list_users(std::move(context));
+  if (request.action == core::actions::kUsersList) {
+    if (auto* params = std::get_if<core::Json>(&request.payload)) {
+      auto object = runtime::JsonObject::parse(params->text);
+      if (!object) co_return object.error();
+      if (auto known = object.value().nothing_unknown(); !known) co_return known.error();
+    }
+    co_return co_await list_users(std::move(context));
+  }
   if (request.action == core::actions::kUsersGet) {
     auto* params = std::get_if<core::Json>(&request.payload);
     if (!params) co_return core::invalid_argument("users.get takes a JSON object with the field id");
@@ -86,6 +93,7 @@ awaitable<void> AuthenticationService::leave_entry(std::string email, CallContex
   // Half of what is left at most, so that a logger that hangs can't take the login's answer with it.
   CallContext entry_context = context.limited_to(std::min(options_.entry_timeout, context.remaining() / 2));
   entry_context.caller.clear();
+  entry_context.add_hop("authentication");
   core::Request entry;
   entry.id = core::MessageId::generate();
   entry.action = core::actions::kLog;
@@ -120,6 +128,7 @@ awaitable<Result<Reply>> AuthenticationService::get_user(core::Json params, Call
   if (!object) co_return object.error();
   auto id = object.value().integer("id");
   if (!id) co_return id.error();
+  if (auto known = object.value().nothing_unknown(); !known) co_return known.error();
   if (!id.value()) co_return core::invalid_argument("id is required");
   auto user = co_await users_.find(*id.value(), std::move(context));
   if (!user) co_return user.error();

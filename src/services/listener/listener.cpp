@@ -13,10 +13,11 @@ core::awaitable<core::Result<core::Reply>> ListenerService::handle(core::Request
     log_.warning("message not handled", {{"id", id}, {"action", action}, {"reason", "no service handles this action"}, {"trace", trace}});
     co_return core::unimplemented("no service handles action " + action);
   }
+  context.add_hop("listener");
   auto result = co_await service->handle(std::move(request), std::move(context));
   if (!result) {
     auto& error = result.error();
-    log_.warning("message not handled", {{"id", id}, {"action", action}, {"kind", core::to_string(error.kind)}, {"reason", error.message},
+    log_.debug("message not handled", {{"id", id}, {"action", action}, {"kind", core::to_string(error.kind)}, {"reason", error.message},
                                          {"detail", error.detail}, {"trace", trace}});
   }
   co_return result;
