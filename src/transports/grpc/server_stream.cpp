@@ -276,7 +276,7 @@ void ServerStream::answer(UnaryAnswer answer) {
 
 void ServerStream::finish_over_method(Status status, bool too_large) {
   if (over()) return;
-  if (running_) {
+  if (signal_) {  // it may have begun
     trailing_.clear();
     trailing_.add(kSentKey, "maybe");
   }

@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <filesystem>
 
+#include "amqp_fixture.hpp"
 #include "transports.hpp"
+#include "transports/grpc/grpc.hpp"
 #include "transports/http/http.hpp"
 #include "transports/inproc/inproc.hpp"
 #include "transports/queue/embedded_queue.hpp"
+#include "transports/rpc/rpc.hpp"
 
 namespace flexi::conformance {
 
 namespace {
 
 namespace inproc = transports::inproc;
+namespace grpc = transports::grpc;
 namespace http = transports::http;
 namespace queue = transports::queue;
+namespace rpc = transports::rpc;
 
 class InprocFixture final : public TransportFixture {
  public:
@@ -63,6 +68,101 @@ class HttpFixture final : public TransportFixture {
   std::unique_ptr<core::Transport> transport_;
 };
 
+class RpcFixture final : public TransportFixture {
+ public:
+  explicit RpcFixture(runtime::Shards& shards) : process_{metrics_, readiness_, runtime::LogSink::none(), shards, "token"} {
+    options_.listen = "127.0.0.1:0";
+    options_.max_payload_bytes = 2 << 20;
+    transport_ = rpc::make_transport(options_, client_options(), process_);
+  }
+  core::Transport& transport() override { return *transport_; }
+  std::string absent_endpoint() override {
+    // A port that was free a moment ago, and refuses now.
+    auto server = rpc::serve(options_, {process_, nullptr, nullptr, {}});
+    auto endpoint = server.value()->endpoint();
+    process_.shards.run(stop(server.value().get()));
+    return endpoint;
+  }
+  core::Result<std::unique_ptr<core::Server>> serve_at(const std::string& endpoint, core::Handler& handler) override {
+    auto options = options_;
+    options.listen = endpoint.substr(6);
+    return rpc::serve(options, {process_, nullptr, &handler, {}});
+  }
+  std::size_t longest_data() override { return static_cast<std::size_t>(options_.max_payload_bytes) - 1; }
+  std::string logged() override { return "Processed payload via RPC:n"; }
+  std::string flood() override {
+    // Bootstrap with question 0, and its Finish. Source: capnp/rpc.capnp, as `capnp encode` has them
+    static constexpr unsigned char kBytes[] = {0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0,
+                                               0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0,
+                                               4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    return {reinterpret_cast<const char*>(kBytes), sizeof kBytes};
+  }
+
+ private:
+  static rpc::RpcClientOptions client_options() {
+    rpc::RpcClientOptions options;
+    options.max_request_bytes = 4 << 20;
+    options.set_aside = std::chrono::milliseconds(10);
+    return options;
+  }
+  static boost::asio::awaitable<void> stop(core::Server* server) { co_await server->stop({}); }
+
+  runtime::Metrics metrics_;
+  runtime::Readiness readiness_;
+  rpc::RpcServerOptions options_;
+  rpc::Process process_;
+  std::unique_ptr<core::Transport> transport_;
+};
+
+class GrpcFixture final : public TransportFixture {
+ public:
+  explicit GrpcFixture(runtime::Shards& shards) : process_{metrics_, readiness_, runtime::LogSink::none(), shards, "token"} {
+    options_.listen = "127.0.0.1:0";
+    options_.max_message_bytes = 2 << 20;
+    options_.max_concurrent_streams = 100'000;  // what a flood meets first is the socket
+    transport_ = grpc::make_transport(options_, client_options(), process_);
+  }
+  core::Transport& transport() override { return *transport_; }
+  std::string absent_endpoint() override {
+    // A port that was free a moment ago, and refuses now.
+    auto server = grpc::serve(options_, {process_, nullptr, nullptr});
+    auto endpoint = server.value()->endpoint();
+    process_.shards.run(stop(server.value().get()));
+    return endpoint;
+  }
+  core::Result<std::unique_ptr<core::Server>> serve_at(const std::string& endpoint, core::Handler& handler) override {
+    auto options = options_;
+    options.listen = endpoint.substr(7);
+    return grpc::serve(options, {process_, nullptr, &handler});
+  }
+  /// LogEntry: name is a tag, a length and one byte; data a tag, three bytes of length, and itself.
+  std::size_t longest_data() override { return static_cast<std::size_t>(options_.max_message_bytes) - 3 - 4; }
+  std::string flood() override {
+    std::string out;
+    if (flooded_ == 0) out = std::string("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") + std::string("\0\0\0\4\0\0\0\0\0", 9);
+    // HEADERS that end a stream: :method POST, :scheme http, :path / and an :authority, by HPACK's static table. Not gRPC: answered 415.
+    const auto id = 2 * flooded_++ + 1;
+    out += std::string("\0\0\6\1\5", 5);
+    for (int shift : {24, 16, 8, 0}) out += static_cast<char>(id >> shift & 255);
+    return out += "\x83\x86\x84\x01\x01x";
+  }
+
+ private:
+  static grpc::GrpcClientOptions client_options() {
+    grpc::GrpcClientOptions options;
+    options.set_aside = std::chrono::milliseconds(10);
+    return options;
+  }
+  static boost::asio::awaitable<void> stop(core::Server* server) { co_await server->stop({}); }
+
+  runtime::Metrics metrics_;
+  runtime::Readiness readiness_;
+  grpc::GrpcServerOptions options_;
+  grpc::Process process_;
+  std::unique_ptr<core::Transport> transport_;
+  std::uint32_t flooded_ = 0;
+};
+
 class QueueFixture final : public TransportFixture {
  public:
   explicit QueueFixture(runtime::Shards& shards) : shards_(shards) {
@@ -97,6 +197,9 @@ const std::vector<TransportUnderTest>& all_transports_under_test() {
   static const std::vector<TransportUnderTest> kAll{
       {"inproc", [](runtime::Shards&) { return std::make_unique<InprocFixture>(); }},
       {"http", [](runtime::Shards& shards) { return std::make_unique<HttpFixture>(shards); }},
+      {"rpc", [](runtime::Shards& shards) { return std::make_unique<RpcFixture>(shards); }},
+      {"grpc", [](runtime::Shards& shards) { return std::make_unique<GrpcFixture>(shards); }},
+      {"amqp", make_amqp_fixture, missing_rabbitmq},
       {"queue", [](runtime::Shards& shards) { return std::make_unique<QueueFixture>(shards); }},
   };
   return kAll;
@@ -108,6 +211,8 @@ const std::vector<Waiver>& waivers() {
       {"inproc", "DetailStaysBehind", "the caller is the same process, whose edge logs the detail"},
       {"inproc", "GarbageHarmsOneConnectionOnly", "there are no connections"},
       {"inproc", "ASlowReaderIsNotBufferedFor", "there are no buffers"},
+      {"amqp", "CancelReachesTheHandler", "a message that is queued is handled though its caller left"},
+      {"amqp", "ASlowReaderIsNotBufferedFor", "the connection is RabbitMQ's, whose server ends it where it is no AMQP"},
       {"queue", "TheLimitHoldsToTheByte", "what limits one body is the ingress; the queue limits their sum"},
       {"queue", "DetailStaysBehind", "the caller is the same process, whose edge logs the detail"},
       {"queue", "CancelReachesTheHandler", "a message that is queued is handled though its caller left"},
