@@ -24,10 +24,10 @@ class ClientShard {
   static constexpr std::chrono::milliseconds kIdleTick{1'000};
 
   ClientShard(asio::any_io_executor executor, const RpcClientOptions& options, const runtime::net::Authority& authority, const std::string& token,
-              runtime::LogSink& log)
+              std::shared_ptr<runtime::net::PeerHealth> health, runtime::LogSink& log)
       : options_(options), token_(token), log_(log), scope_(executor, "rpc client", log),
         calls_done_(executor, asio::steady_timer::time_point::max()), ticker_(executor),
-        balancer_(scope_, {options.set_aside, options.resolve_interval}, authority) {}
+        balancer_(scope_, {.set_aside = options.set_aside, .resolve_interval = options.resolve_interval}, authority, std::move(health)) {}
 
   const asio::any_io_executor& executor() const { return scope_.executor(); }
 
@@ -43,11 +43,18 @@ class ClientShard {
       if (stopping_) co_return core::unavailable("the client has stopped");
       const auto connection = connection_to(balancer_.next());
       auto connected = co_await connection->ready();
+      if (!connected && connected.error().kind != core::ErrorKind::unavailable) co_return connected.error();  // its caller left
       bool going_away = false;
       if (connected) {
+        const auto allowed = context.remaining();
         auto reply = co_await connection->call(request, context, going_away);
         if (connection->taken_for_dead()) balancer_.set_aside(connection->endpoint());
-        if (!going_away) co_return reply;
+        if (!going_away) {
+          // A caller who left before its time says nothing about the address.
+          const bool left = !reply && reply.error().kind == core::ErrorKind::deadline_exceeded && !context.expired();
+          if (!left) balancer_.report(connection->endpoint(), reply, allowed);
+          co_return reply;
+        }
         connection->leave();
         connected = reply.error();
         // Where it did nothing, and said so, it is as good as one that can't be reached.
@@ -157,8 +164,11 @@ class RpcClient final : public core::Client {
  public:
   RpcClient(RpcClientOptions options, const Process& process, const runtime::net::Authority& authority)
       : options_(std::move(options)), token_(process.admin_token) {
+    auto health = std::make_shared<runtime::net::PeerHealth>("rpc://" + runtime::net::to_authority(authority),
+                                                             runtime::net::OutlierOptions{options_.set_aside, options_.max_set_aside, options_.failures});
+    if (process.peers) process.peers->add(health);
     for (unsigned i = 0; i < process.shards.size(); ++i)
-      shards_.push_back(std::make_unique<ClientShard>(process.shards.executor(i), options_, authority, token_, process.log));
+      shards_.push_back(std::make_unique<ClientShard>(process.shards.executor(i), options_, authority, token_, health, process.log));
   }
 
   core::awaitable<core::Result<core::Reply>> handle(core::Request request, core::CallContext context) override {

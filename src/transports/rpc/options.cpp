@@ -67,7 +67,9 @@ void RpcClientOptions::describe(runtime::OptionVisitor& v) {
   v.field("max_answer_bytes", max_answer_bytes, "A larger answer breaks the connection");
   v.field("event_buffer", event_buffer, "Events of a tail kept for a slow reader; then the peer waits");
   v.field("connect_timeout", connect_timeout, "After which an address is set aside");
-  v.field("set_aside", set_aside, "How long an address that can't be reached is left alone");
+  v.field("set_aside", set_aside, "How long an address that can't be reached, or keeps failing, is left alone at first; doubles each time");
+  v.field("max_set_aside", max_set_aside, "The longest time that an address is left alone");
+  v.field("failures", failures, "Calls in a row that must fail before an address is set aside; 0: only where it can't be reached");
   v.field("resolve_interval", resolve_interval, "How often the peer's name is resolved again");
   v.field("idle_timeout", idle_timeout, "A connection unused for longer is closed");
 }
@@ -80,6 +82,8 @@ runtime::Problems RpcClientOptions::validate() const {
   check(problems, "event_buffer", event_buffer, 1, 1'000'000);
   check(problems, "connect_timeout", connect_timeout, milliseconds(20), milliseconds(60'000));
   check(problems, "set_aside", set_aside, milliseconds(0), kDay);
+  check(problems, "max_set_aside", max_set_aside, set_aside, kDay);
+  check(problems, "failures", failures, 0, 1'000'000);
   check(problems, "resolve_interval", resolve_interval, milliseconds(100), kDay);
   check(problems, "idle_timeout", idle_timeout, milliseconds(100), kDay);
   return problems;

@@ -38,7 +38,9 @@ struct RpcClientOptions {
   std::int64_t max_answer_bytes = 16 << 20;            ///< a larger answer breaks the connection
   std::int64_t event_buffer = 256;                     ///< events of a tail kept for a slow reader; then the peer waits
   std::chrono::milliseconds connect_timeout{250};      ///< then the address is set aside
-  std::chrono::milliseconds set_aside{1'000};          ///< until it is tried again
+  std::chrono::milliseconds set_aside{1'000};          ///< until it is tried again, at first; doubles while it keeps failing
+  std::chrono::milliseconds max_set_aside{30'000};     ///< the longest time that an address is left alone
+  std::int64_t failures = 5;                           ///< calls in a row that fail before an address is set aside; 0: only connecting does
   std::chrono::milliseconds resolve_interval{5'000};   ///< how often the peer's name is resolved again
   std::chrono::milliseconds idle_timeout{60'000};      ///< an unused connection is closed; less than the peer's own
 

@@ -8,6 +8,7 @@
 #include "core/transport.hpp"
 #include "runtime/log_sink.hpp"
 #include "runtime/metrics.hpp"
+#include "runtime/net/address_health.hpp"
 #include "runtime/readiness.hpp"
 #include "runtime/shards.hpp"
 #include "transports/rpc/options.hpp"
@@ -22,6 +23,7 @@ struct Process {
   runtime::LogSink& log;
   runtime::Shards& shards;
   std::string admin_token{};  ///< empty: administration from loopback only
+  runtime::net::Peers* peers = nullptr;  ///< told of the peers that clients call
 };
 
 /// One more object that a server exports, with the methods of schema's Actions.

@@ -232,9 +232,9 @@ class NativeServer {
     std::promise<unsigned> listening;
     auto port = listening.get_future();
     thread_ = std::thread([this, &listening] {
+      capnp::EzRpcServer server(kj::heap<TableObject>(dropped, gets), "127.0.0.1", 0);
       auto stop = kj::newPromiseAndCrossThreadFulfiller<void>();
       stop_ = kj::mv(stop.fulfiller);
-      capnp::EzRpcServer server(kj::heap<TableObject>(dropped, gets), "127.0.0.1", 0);
       listening.set_value(server.getPort().wait(server.getWaitScope()));
       stop.promise.wait(server.getWaitScope());
     });

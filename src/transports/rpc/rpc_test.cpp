@@ -172,17 +172,17 @@ class BadPeer {
 
  private:
   asio::awaitable<void> run() {
-    std::vector<tcp::socket> held;
     for (int i = 0; i < 2; ++i) {
       auto socket = co_await acceptor_.async_accept(asio::use_awaitable);
       ++accepted;
       char bytes[16];
       co_await socket.async_read_some(asio::buffer(bytes), asio::use_awaitable);
-      if (then_ == Then::silence) held.push_back(std::move(socket));
+      if (then_ == Then::silence) held_.push_back(std::move(socket));
     }
   }
   tcp::acceptor acceptor_;
   const Then then_;
+  std::vector<tcp::socket> held_;
   std::future<void> done_;
 };
 
