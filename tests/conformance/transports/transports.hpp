@@ -24,13 +24,17 @@ class TransportFixture {
   virtual core::Result<std::unique_ptr<core::Server>> serve_at(const std::string& endpoint, core::Handler& handler) = 0;
   /// The longest data of a log entry {"name":"n"} that goes through.
   virtual std::size_t longest_data() { return 0; }
-  /// Bytes that a careless client repeats without ever reading an answer.
+  /// The message of the answer to a log entry {"name":"n"} that the handler answers with "logged": the contract has
+  /// words of its own for some ways.
+  virtual std::string logged() { return "logged"; }
+  /// What a careless client sends, again and again, without ever reading an answer; asked for in order.
   virtual std::string flood() { return {}; }
 };
 
 struct TransportUnderTest {
   std::string name;
   std::function<std::unique_ptr<TransportFixture>(runtime::Shards& shards)> make;
+  std::function<std::optional<std::string>()> missing{};  ///< what the test run lacks for it, if it may lack something
 
   friend void PrintTo(const TransportUnderTest& transport, std::ostream* out) { *out << transport.name; }
 };
