@@ -44,8 +44,18 @@ TEST(Hops, AreReadAndShortenedAndLengthened) {
   EXPECT_EQ(lengthen_hops("", since), "");
 }
 
+TEST(Hops, SayByWhichWayTheBrokerHandedAMessageOn) {
+  EXPECT_EQ(departed_by("broker@1 broker>http@2 broker>amqp@3 listener@4"), Via::amqp);
+  EXPECT_EQ(departed_by("listener@4 logger@5"), std::nullopt);
+  EXPECT_EQ(departed_by(""), std::nullopt);
+  EXPECT_EQ(departed_by("broker>nonsense@1"), std::nullopt);
+}
+
 TEST(Hops, OfAStrangerAreNoDanger) {
   for (std::string bad : {"", " ", "@", "@1", "a@", "a@x", "a@1x", "a@99999999999999999999", "a", "@@", "a@-5", "a@9000000000000000"}) EXPECT_TRUE(read_hops(bad).empty()) << bad;
+  for (std::string bad : {"a@1\r\nX: y", "a\x7f@1", "\xc3\xa9@1"}) EXPECT_FALSE(may_be_hops(bad));
+  EXPECT_FALSE(may_be_hops(std::string(CallContext::kMaxHopsBytes + 1, 'a')));
+  EXPECT_TRUE(may_be_hops("") && may_be_hops("broker@1 broker>http@2"));
   EXPECT_EQ(read_hops("  a@b@7   c@8 ").size(), 2u);
   EXPECT_EQ(read_hops("a@b@7")[0].at, "a@b");
   (void)lengthen_hops("a@9223372036854775807 b@-9223372036854775808", Timestamp::max());

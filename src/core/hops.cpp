@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/hops.hpp"
 
+#include <algorithm>
 #include <charconv>
 
+#include "core/call_context.hpp"
 #include "core/timestamp.hpp"
 
 namespace flexi::core {
@@ -40,6 +42,11 @@ std::string moved(std::string_view hops, std::uint64_t by) {
 
 }  // namespace
 
+bool may_be_hops(std::string_view text) {
+  if (text.size() > CallContext::kMaxHopsBytes) return false;
+  return std::all_of(text.begin(), text.end(), [](unsigned char c) { return c >= 0x20 && c < 0x7f; });
+}
+
 std::vector<Hop> read_hops(std::string_view hops) {
   std::vector<Hop> all;
   // A time that no clock can hold says nothing.
@@ -48,6 +55,15 @@ std::vector<Hop> read_hops(std::string_view hops) {
     if (micros >= 0 && micros < kLatest) all.push_back({place, from_unix_micros(micros)});
   });
   return all;
+}
+
+std::optional<Via> departed_by(std::string_view hops) {
+  constexpr std::string_view kDeparture = "broker>";
+  std::optional<Via> last;
+  for_each_hop(hops, [&](std::string_view place, std::int64_t) {
+    if (place.starts_with(kDeparture)) last = via_from(place.substr(kDeparture.size()));
+  });
+  return last;
 }
 
 std::string shorten_hops(std::string_view hops, Timestamp since) { return moved(hops, 0 - static_cast<std::uint64_t>(to_unix_micros(since))); }

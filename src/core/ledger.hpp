@@ -35,14 +35,20 @@ struct LedgerLine {
   }
 };
 
-/// Whether a way's acceptance is its publisher's to count, because it answers before the destination has stored; else
-/// the store counts both, in one transaction.
-constexpr bool is_counted_by_publisher(Via way) { return way == Via::amqp; }
-
 /// One set of numbers, under a name that no other has: who is asked by two ways is counted once.
 struct Account {
   std::string book;
   std::vector<LedgerLine> lines;
+};
+
+/// A message that ended without a store's word, though an attempt may have reached it: its caller was told that it failed,
+/// or its time was over. Where the store has it, it is stored, and nothing else.
+struct Doubt {
+  MessageId id;
+  std::string action;
+  std::string way{};         ///< by which it was accepted, and at which time: the id alone may stand for another acceptance
+  Timestamp accepted_at{};
+  Timestamp at{};            ///< of its end
 };
 
 /// Counts messages: a publisher, a queue, a spool, a store, or another process that has some of these.
@@ -50,9 +56,13 @@ class LedgerSource {
  public:
   virtual ~LedgerSource() = default;
   /// Who this is, for people: "queue", "logger".
-  virtual std::string_view name() const = 0;
+  virtual std::string_view source_name() const = 0;
   /// @return unavailable where it can't be asked now
   virtual awaitable<Result<std::vector<Account>>> accounts(CallContext context) = 0;
+  /// Some of the ends that this source is in doubt about, oldest first.
+  virtual awaitable<Result<std::vector<Doubt>>> doubts(unsigned, CallContext) { co_return std::vector<Doubt>(); }
+  /// The store has been asked: counts the end no more where the message is stored, and is in doubt no more.
+  virtual awaitable<Result<void>> resolve(Doubt, bool /*stored*/, CallContext) { co_return core::ok(); }
 };
 
 }  // namespace flexi::core

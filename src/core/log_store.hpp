@@ -18,6 +18,7 @@ struct LogRecord {
   TraceId trace_id{};         ///< all zero: none
   std::string hops{};         ///< CallContext::hops
   Via via = Via::automatic;   ///< the way it came by; what came in process without the broker has none
+  bool published = false;     ///< by a broker, whose publisher counts its acceptance
 };
 
 struct LogQuery {

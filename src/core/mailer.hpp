@@ -18,10 +18,12 @@ struct RenderedMail {
   std::string html;             ///< HTML part, UTF-8, CSS inlined
   std::string plain;            ///< plain part, UTF-8
   std::string mime;             ///< the whole message, CRLF line ends. Source: RFC 5322, RFC 2045
+  std::string payload{};        ///< what the caller sent, as one text: tells a mail from another whatever became of it; empty: the above does
   Timestamp created_at{};
   TraceId trace_id{};        ///< all zero: none
   std::string hops{};        ///< CallContext::hops
   Via via = Via::automatic;  ///< the way it came by
+  bool published = false;    ///< by a broker, whose publisher counts its acceptance
   std::optional<unsigned> duplicates{};  ///< of a mail that is kept: how often it came again; none: not counted here
 };
 

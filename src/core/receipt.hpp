@@ -30,6 +30,7 @@ struct Receipt {
   Timestamp accepted_at{};
   Timestamp at{};            ///< when it came to this state, or when its next attempt is due; none: not kept
   std::optional<unsigned> duplicates{};  ///< how often it came again; none: not counted there
+  std::string way{};         ///< by which it came, e.g. "http"; empty: not kept there
   std::string trace_id{};    ///< 32 hex digits; empty: not kept there
   std::string hops{};        ///< CallContext::hops; empty: not kept there
 };

@@ -55,17 +55,17 @@ LedgerLine& LedgerBook::line(std::string_view action, std::string_view way) {
 
 void LedgerBook::count(const LedgerLine& change) { line(change.action, change.way) += change; }
 
-void LedgerBook::stored(std::string_view action, core::Via via) {
+void LedgerBook::stored(std::string_view action, core::Via via, AcceptedBy by) {
   auto& account = line(action, way_of(via));
   account.stored += 1;
-  if (!core::is_counted_by_publisher(via)) account.accepted += 1;
+  if (by == AcceptedBy::store) account.accepted += 1;
 }
 
-Result<void> LedgerBook::repeated(Connection& connection, std::string_view action, std::string_view id, const Acceptance& first, const Acceptance& again) {
+Result<void> LedgerBook::repeated(Connection& connection, std::string_view action, std::string_view id, const Acceptance& first, const Acceptance& again, AcceptedBy by) {
   // Accepted once more by a way that counts for itself: the id is one all the same. Once per acceptance: the row holds
   // the last that was taken off, so its redeliveries are not.
   bool taken_off = false;
-  if (core::is_counted_by_publisher(again.via) && again != first) {
+  if (by == AcceptedBy::publisher && !again.same_as(first)) {
     auto known = connection.use("SELECT 1 FROM ledger_repeats WHERE action = ?1 AND id = ?2 AND via = ?3 AND accepted_at = ?4");
     known.bind(1, action).bind(2, id).bind(3, core::to_string(again.via)).bind(4, again.accepted_at);
     FLEXI_TRY(auto found, known.step());

@@ -52,7 +52,7 @@ class LedgerBookTest : public testing::Test {
   }
   bool repeat(std::string id, Acceptance first, Acceptance again) {
     return write([this, id, first, again](Connection& c) -> Result<bool> {
-      FLEXI_TRY(book_->repeated(c, "log", id, first, again));
+      FLEXI_TRY(book_->repeated(c, "log", id, first, again, again.via == Via::amqp ? AcceptedBy::publisher : AcceptedBy::store));
       return true;
     });
   }
@@ -66,7 +66,7 @@ class LedgerBookTest : public testing::Test {
 
 TEST_F(LedgerBookTest, CountsByActionAndWayAndKeepsThem) {
   for (auto via : {Via::http, Via::http, Via::amqp, Via::automatic})
-    ASSERT_TRUE(write([this, via](Connection&) -> Result<bool> { return book_->stored("log", via), true; }));
+    ASSERT_TRUE(write([this, via](Connection&) -> Result<bool> { return book_->stored("log", via, via == Via::amqp ? AcceptedBy::publisher : AcceptedBy::store), true; }));
   const auto id = book_->id();
   reopen();
   EXPECT_EQ(book_->id(), id);
@@ -83,13 +83,13 @@ TEST_F(LedgerBookTest, CountsByActionAndWayAndKeepsThem) {
 
 TEST_F(LedgerBookTest, WhatABatchUndoesIsNotCounted) {
   ASSERT_FALSE(write([this](Connection& c) -> Result<bool> {
-    book_->stored("log", Via::http);
+    book_->stored("log", Via::http, AcceptedBy::store);
     FLEXI_TRY(c.execute("ROLLBACK"));  // as a full disk does
     return true;
   }));
   ASSERT_TRUE(write([](Connection&) -> Result<bool> { return true; }));
   EXPECT_EQ(line("log", "http").stored, 0);
-  ASSERT_TRUE(write([this](Connection&) -> Result<bool> { return book_->stored("log", Via::http), true; }));
+  ASSERT_TRUE(write([this](Connection&) -> Result<bool> { return book_->stored("log", Via::http, AcceptedBy::store), true; }));
   EXPECT_EQ(line("log", "http").stored, 1);
 }
 
@@ -97,7 +97,7 @@ TEST_F(LedgerBookTest, ABookThatCannotBeWrittenUndoesWhatItCounts) {
   ASSERT_TRUE(database_->write_now([](Connection& c) { return c.execute("CREATE TABLE t(v); DROP TABLE ledger_lines"); }));
   ASSERT_FALSE(write([this](Connection& c) -> Result<bool> {
     FLEXI_TRY(c.execute("INSERT INTO t VALUES(1)"));
-    book_->stored("log", Via::http);
+    book_->stored("log", Via::http, AcceptedBy::store);
     return true;
   }));
   auto rows = wait(database_->read([](Connection& c) -> Result<std::int64_t> {

@@ -234,6 +234,7 @@ class SqliteLogStore final : public core::LogStore {
 
 core::Result<core::Appended> SqliteLogStore::append_now(Connection& connection, const core::LogRecord& record, LedgerBook* book) {
   if (record.id.empty()) return core::invalid_argument("id is required");
+  const auto accepted_by = record.published ? runtime::sqlite::AcceptedBy::publisher : runtime::sqlite::AcceptedBy::store;
   {
     auto insert = connection.use("INSERT INTO log_entries(id, name, data, created_at, updated_at, trace_id, hops, via) "
                                  "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT(id) DO NOTHING");
@@ -245,7 +246,7 @@ core::Result<core::Appended> SqliteLogStore::append_now(Connection& connection, 
     FLEXI_TRY(insert.run());
   }
   if (connection.changes() > 0) {
-    if (book) book->stored(core::actions::kLog, record.via);
+    if (book) book->stored(core::actions::kLog, record.via, accepted_by);
     return core::Appended::stored;
   }
   runtime::sqlite::Acceptance first;
@@ -257,7 +258,7 @@ core::Result<core::Appended> SqliteLogStore::append_now(Connection& connection, 
     first = {core::via_from(row.text_view(1)).value_or(core::Via::automatic), row.integer(2)};
   }
   if (book) {
-    FLEXI_TRY(book->repeated(connection, core::actions::kLog, record.id.str(), first, {record.via, core::to_unix_micros(record.created_at)}));
+    FLEXI_TRY(book->repeated(connection, core::actions::kLog, record.id.str(), first, {record.via, core::to_unix_micros(record.created_at)}, accepted_by));
   }
   return core::Appended::duplicate;
 }
