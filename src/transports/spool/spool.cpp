@@ -163,8 +163,11 @@ core::awaitable<Result<Reply>> Spool::Impl::handle(Request request, core::CallCo
     if (spools && spoolable) co_return co_await append(std::move(request), std::move(context));
     co_return later("messages that came before wait for the queue");
   }
-  if (!spools || !spoolable) co_return co_await publisher_.handle(std::move(request), std::move(context));
-  auto result = co_await publisher_.handle(request, context);
+  if (!spoolable) co_return co_await publisher_.handle(std::move(request), std::move(context));
+  // A queue that has frozen is as good as gone, long before its connection notices.
+  auto limited = context.limited_to(options_.patience);
+  if (!spools) co_return co_await publisher_.handle(std::move(request), std::move(limited));
+  auto result = co_await publisher_.handle(request, std::move(limited));
   if (result || !is_away(result.error()) || context.expired()) co_return result;
   if ((co_await asio::this_coro::cancellation_state).cancelled() != asio::cancellation_type::none) co_return result;
   co_return co_await append(std::move(request), std::move(context));

@@ -2,8 +2,8 @@
 // What spool_crash_test.cpp kills.
 //   spool_crash_child FOLDER load FIRST   the queue is down: spools m<FIRST>, m<FIRST+1>, … one after the other; each that was
 //                                         accepted is written to FOLDER/accepted
-//   spool_crash_child FOLDER drain        the queue is up, slowly: each message that it confirms is written to FOLDER/delivered; ends
-//                                         when nothing waits
+//   spool_crash_child FOLDER drain COUNT  the queue is up: each message that reaches it is written to FOLDER/delivered. It confirms
+//                                         COUNT of them and is silent then; ends when nothing waits
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -26,18 +26,20 @@ void note(int file, const std::string& id) {
 
 class Queue final : public core::Handler {
  public:
-  Queue(bool up, int file) : up_(up), file_(file) {}
+  Queue(int confirms, int file) : confirms_(confirms), file_(file) {}
   core::awaitable<core::Result<core::Reply>> handle(core::Request request, core::CallContext) override {
-    if (!up_) co_return core::unavailable("down");
-    note(file_, request.id.str());  // in the queue; the confirm comes later
-    asio::steady_timer pause(co_await asio::this_coro::executor, std::chrono::microseconds(500));
+    if (confirms_ == 0) co_return core::unavailable("down");
+    note(file_, request.id.str());  // in the queue; the confirm comes later, or never
+    const bool silent = ++arrived_ > confirms_;
+    asio::steady_timer pause(co_await asio::this_coro::executor, silent ? std::chrono::hours(1) : std::chrono::microseconds(500));
     co_await pause.async_wait(asio::use_awaitable);
     co_return core::Reply{.message = "queued"};
   }
 
  private:
-  bool up_;
-  int file_;
+  const int confirms_;  ///< 0: it is down
+  const int file_;
+  int arrived_ = 0;
 };
 
 asio::awaitable<void> load(core::Handler* spool, int next, int file) {
@@ -69,7 +71,7 @@ int main(int, char** argv) {
   auto& log = runtime::LogSink::none();
   runtime::Metrics metrics;
   runtime::Shards shards(2);
-  Queue queue(!loading, file);
+  Queue queue(loading ? 0 : std::atoi(argv[3]), file);
   transports::spool::SpoolOptions options;
   options.directory = folder + "/spool";
   options.batch = 100;

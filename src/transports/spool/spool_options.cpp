@@ -7,6 +7,7 @@ void SpoolOptions::describe(runtime::OptionVisitor& v) {
   v.field("directory", directory, "Folder on a persistent volume where messages wait while RabbitMQ is down; empty: they are refused with 503");
   v.field("max_messages", max_messages, "Messages the spool holds, dead letters included; more are refused with 503");
   v.field("max_bytes", max_bytes, "Bytes of payload it holds, likewise");
+  v.field("patience", patience, "How long an accepted message waits for RabbitMQ's confirm before it goes into the spool");
   v.field("batch", batch, "Messages of one action under way to RabbitMQ at once while the spool drains; 1 keeps the order even where RabbitMQ refuses one");
   v.field("attempt_timeout", attempt_timeout, "How long one of them may take");
   v.field("retry_delay", retry_delay, "Pause before RabbitMQ is tried again; doubles from try to try");
@@ -23,6 +24,7 @@ runtime::Problems SpoolOptions::validate() const {
   constexpr std::int64_t kBillion = 1'000'000'000, kDayMs = 86'400'000;
   range("max_messages", max_messages, std::int64_t{1}, kBillion);
   range("max_bytes", max_bytes, std::int64_t{1'048'576}, kBillion * 1000);
+  range("patience", patience.count(), std::int64_t{1}, kDayMs);
   range("batch", batch, std::int64_t{1}, std::int64_t{10'000});
   range("attempt_timeout", attempt_timeout.count(), std::int64_t{1}, kDayMs);
   range("retry_delay", retry_delay.count(), std::int64_t{1}, kDayMs);

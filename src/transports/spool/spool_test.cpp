@@ -46,6 +46,7 @@ class FakeQueue final : public core::Handler {
     do {  // confirms come later
       turn.expires_after(std::chrono::microseconds(hold ? 500 : 0));
       co_await turn.async_wait(asio::use_awaitable);
+      if (context.expired() && !error) error = core::deadline_exceeded("no confirm"), error->sent = core::Sent::maybe;
       if (!up && !error) error = core::unavailable("RabbitMQ went away"), error->sent = core::Sent::maybe;
     } while (hold && !error);
     if (error) co_return *error;
@@ -328,6 +329,17 @@ TEST_F(SpoolTest, WhatTheQueueRefusesForGoodIsADeadLetterAndHoldsUpNobody) {
   EXPECT_EQ(spool_->status().bytes, 0);
 }
 
+TEST_F(SpoolTest, AFrozenQueueIsWaitedForOnlySoLong) {
+  options_.patience = std::chrono::milliseconds(20);
+  open();
+  queue_.hold = true;
+  spool(0, 3);
+  EXPECT_EQ(run(spool_->straight().handle(log_request("x"), {})).error().kind, ErrorKind::unavailable);
+  queue_.hold = false;
+  ASSERT_TRUE(drained());
+  EXPECT_EQ(queue_.arrived(), (std::vector<std::string>{"m0", "m0", "m1", "m2"})) << "it had taken the first one";
+}
+
 TEST_F(SpoolTest, OneActionsQueueHoldsUpNoOther) {
   queue_.judge = [&](const Request& request) -> std::optional<core::Error> {
     if (request.action == "mail") return core::unavailable("flexi.mail has other arguments");
@@ -547,9 +559,9 @@ TEST_F(SpoolCrashTest, KilledWhileItSpoolsAndWhileItDrainsItLosesNothingAndKeeps
   }
   for (int i = 0; i < 4; ++i) {
     const auto before = lines("/delivered").size();
-    kill_when(start({"drain"}), "/delivered", before + 150);
+    kill_when(start({"drain", "130"}), "/delivered", before + 150);
   }
-  const auto last = start({"drain"});
+  const auto last = start({"drain", "1000000000"});
   int status = -1;
   ::waitpid(last, &status, 0);
   EXPECT_EQ(status, 0);
