@@ -35,7 +35,7 @@ void ServerStream::open(std::int32_t stream_id) {
   status_ = {};
   encoding_ = Encoding::identity;
   post_ = grpc_ = te_ = bad_timeout_ = bad_metadata_ = accepts_gzip_ = false;
-  headers_sent_ = finished_ = peer_done_ = false;
+  headers_sent_ = finished_ = peer_done_ = plain_ = false;
 }
 
 bool ServerStream::peer_is_loopback() const { return connection_.peer_is_loopback(); }
@@ -76,10 +76,10 @@ void ServerStream::header(std::string_view name, std::string_view value) {
 void ServerStream::headers_done() {
   const auto& options = connection_.options();
   if (header_bytes_ > static_cast<std::size_t>(options.max_header_bytes))
-    return refuse({Code::resource_exhausted, "the header is over the limit of " + std::to_string(options.max_header_bytes) + " bytes"}, "431");
-  if (!post_) return refuse({Code::unimplemented, "gRPC calls are POST"}, "405");
-  if (!grpc_) return refuse({Code::invalid_argument, "Content-Type must be application/grpc"}, "415");
-  if (!te_) return refuse({Code::internal, "te: trailers is missing: something on the way does not speak gRPC"}, "400");
+    return refuse({Code::resource_exhausted, "the header is over the limit of " + std::to_string(options.max_header_bytes) + " bytes"});
+  if (!post_) return refuse_http("405", "This is a gRPC server: calls are POST.\n");
+  if (!grpc_) return refuse_http("415", "This is a gRPC server: Content-Type must be application/grpc.\n");
+  if (!te_) return refuse({Code::internal, "te: trailers is missing: something on the way does not speak gRPC"});
   if (bad_timeout_) return refuse({Code::invalid_argument, "grpc-timeout must be up to eight digits and one of H M S m u n"});
   if (bad_metadata_) return refuse({Code::invalid_argument, "metadata of a -bin key must be base64"});
   if (encoding_ == Encoding::unknown) return refuse({Code::unimplemented, "grpc-encoding must be identity or gzip"});
@@ -98,7 +98,7 @@ void ServerStream::headers_done() {
 
 void ServerStream::data(std::string_view bytes) {
   unconsumed_ += bytes.size();
-  if (over() || in_error_) return consume(unconsumed_);
+  if (over() || in_error_ || plain_) return consume(unconsumed_);
   auto fed = in_.feed(bytes);
   const bool too_large = !fed && fed.error().kind == core::ErrorKind::overloaded;
   account();
@@ -116,6 +116,11 @@ void ServerStream::data(std::string_view bytes) {
 void ServerStream::peer_finished() {
   peer_done_ = true;
   if (over()) return;
+  if (plain_) {
+    finished_ = true;
+    finished_at_ = connection_.time();
+    return submit(true);
+  }
   if (in_.in_message()) {
     in_error_ = core::internal("the call ended within a message");
     finish_over_method(to_status(*in_error_));
@@ -225,17 +230,26 @@ void ServerStream::submit(bool with_data) {
   connection_.kick();
 }
 
-void ServerStream::refuse(Status status, std::string_view http_status) {
+void ServerStream::refuse(Status status) {
   finished_ = true;
   finished_at_ = connection_.time();
   connection_.shard().count(status.code);
   status_ = std::move(status);
-  headers_.add(":status", http_status);
+  headers_.add(":status", "200");
   headers_.add("content-type", kGrpcType);
-  if (http_status == "405") headers_.add("allow", "POST");
   if (encoding_ == Encoding::unknown) headers_.add("grpc-accept-encoding", kEncodings);
   headers_.add(status_);
   submit(false);
+}
+
+void ServerStream::refuse_http(std::string_view http_status, std::string message) {
+  // Once the request has come to its end, and in bounded time.
+  plain_ = true;
+  context_.deadline = Session::Clock::now() + connection_.options().default_timeout;
+  headers_.add(":status", http_status);
+  headers_.add("content-type", "text/plain; charset=utf-8");
+  if (http_status == "405") headers_.add("allow", "POST");
+  plain_text_ = std::move(message);
 }
 
 void ServerStream::finish(Status status) {
@@ -288,6 +302,13 @@ void ServerStream::finish_over_method(Status status, bool too_large) {
 ssize_t ServerStream::read_data(nghttp2_session* wire, std::int32_t, std::uint8_t* buffer, std::size_t size, std::uint32_t* flags, nghttp2_data_source* source, void*) {
   auto& me = *static_cast<ServerStream*>(source->ptr);
   if (me.connection_.ended()) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+  if (me.plain_) {
+    const auto n = std::min(size, me.plain_text_.size());
+    std::copy_n(me.plain_text_.data(), n, buffer);
+    me.plain_text_.erase(0, n);
+    if (me.plain_text_.empty()) *flags |= NGHTTP2_DATA_FLAG_EOF;
+    return static_cast<ssize_t>(n);
+  }
   const auto copied = me.out_.read(buffer, size);
   if (copied != 0) me.account();
   if (me.out_.empty() && me.finished_) {
@@ -310,6 +331,7 @@ void ServerStream::wake() {
 
 void ServerStream::on_time(Session::Time now) {
   if (!over() && now >= context_.deadline) {
+    if (std::exchange(plain_, false)) headers_.clear();
     finish_over_method({Code::deadline_exceeded, "the request was not answered in time", {}});
     wake();
   }

@@ -65,7 +65,9 @@ class ServerStream final : public ServerCall, public Session::StreamBase {
  private:
   enum class Encoding { identity, gzip, unknown };
 
-  void refuse(Status status, std::string_view http_status = "200");
+  void refuse(Status status);
+  /// What is no gRPC call is answered as HTTP, in words.
+  void refuse_http(std::string_view http_status, std::string message);
   void send_headers(bool with_data);
   void submit(bool with_data);
   core::Result<std::string> unpack(Frame frame) const;
@@ -76,7 +78,7 @@ class ServerStream final : public ServerCall, public Session::StreamBase {
   static ssize_t read_data(nghttp2_session* wire, std::int32_t id, std::uint8_t* buffer, std::size_t size, std::uint32_t* flags, nghttp2_data_source* source, void*);
 
   ServerConnection& connection_;
-  std::string path_;
+  std::string path_, plain_text_;
   Metadata metadata_, initial_, trailing_;
   core::CallContext context_;
   std::optional<std::chrono::nanoseconds> timeout_;
@@ -90,7 +92,7 @@ class ServerStream final : public ServerCall, public Session::StreamBase {
   Status status_;
   Encoding encoding_ = Encoding::identity;
   bool post_ = false, grpc_ = false, te_ = false, bad_timeout_ = false, bad_metadata_ = false, accepts_gzip_ = false;
-  bool headers_sent_ = false, finished_ = false, peer_done_ = false;
+  bool headers_sent_ = false, finished_ = false, peer_done_ = false, plain_ = false;
 };
 
 }  // namespace flexi::transports::grpc

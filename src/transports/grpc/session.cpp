@@ -119,8 +119,7 @@ Session::~Session() { nghttp2_session_del(wire_); }
 
 void Session::submit_settings() {
   std::vector<nghttp2_settings_entry> entries{{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, options_.stream_window_bytes},
-                                              {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, options_.max_header_bytes},
-                                              {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1}};
+                                              {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, options_.max_header_bytes}};
   if (options_.side == SessionOptions::Side::server) entries.push_back({NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, options_.max_concurrent_streams});
   else entries.push_back({NGHTTP2_SETTINGS_ENABLE_PUSH, 0});
   nghttp2_submit_settings(wire_, NGHTTP2_FLAG_NONE, entries.data(), entries.size());
@@ -128,6 +127,11 @@ void Session::submit_settings() {
 }
 
 void Session::count_frame(const nghttp2_frame_hd& head) {
+  if (head.type == NGHTTP2_HEADERS && options_.side == SessionOptions::Side::server) {
+    // nghttp2 passes over these. Source: RFC 9113 section 5.1.1
+    if (head.stream_id <= last_stream_ && !nghttp2_session_find_stream(wire_, head.stream_id)) refuse(NGHTTP2_PROTOCOL_ERROR, "an earlier stream can't begin now");
+    last_stream_ = std::max(last_stream_, head.stream_id);
+  }
   const bool work = head.type == NGHTTP2_HEADERS || head.type == NGHTTP2_RST_STREAM || head.type == NGHTTP2_WINDOW_UPDATE ||
                     (head.type == NGHTTP2_DATA && (head.length != 0 || (head.flags & NGHTTP2_FLAG_END_STREAM)));
   const bool answer = (head.type == NGHTTP2_PING || head.type == NGHTTP2_SETTINGS) && (head.flags & NGHTTP2_FLAG_ACK);

@@ -104,6 +104,7 @@ class Session {
   Allowance resets_, control_frames_;
   Time now_, began_, received_, ping_sent_{}, peer_pinged_{}, writing_since_{}, end_at_ = Time::max();
   int ping_strikes_ = 0;
+  std::int32_t last_stream_ = 0;  ///< the highest that the peer has begun
   bool peer_settings_ = false, settings_acked_ = false, ping_out_ = false;
   bool started_ = false, writing_ = false, posted_ = false, closing_ = false, broken_ = false, writer_done_ = false, reading_ = false;
 };
