@@ -3,6 +3,7 @@
 
 #include <charconv>
 
+#include "core/hops.hpp"
 #include "core/timestamp.hpp"
 
 namespace flexi::transports::grpc {
@@ -121,7 +122,7 @@ core::Result<void> read_metadata(const ServerCall& call, const std::string& toke
   if (asked.accepted_at.data()) {
     FLEXI_TRY(request.accepted_at, read_time(asked.accepted_at));
   }
-  if (asked.hops.size() <= core::CallContext::kMaxHopsBytes) context.hops = asked.hops;
+  if (core::may_be_hops(asked.hops)) context.hops = asked.hops;
   return core::ok();
 }
 
