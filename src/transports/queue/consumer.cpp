@@ -230,6 +230,7 @@ Settlement Consumer::judge(const Message& m, const Error& error) {
   if (m.expires_at && state_.waiters.has(m.seq)) {
     how.if_accepted = how.kind;
     how.kind = Settlement::Kind::refused;
+    how.maybe_stored = error.sent == core::Sent::maybe || error.kind == ErrorKind::cancelled || error.kind == ErrorKind::internal;
   }
   return how;
 }

@@ -29,6 +29,7 @@ QueueMetrics::QueueMetrics(runtime::Metrics& m)
 struct EmbeddedQueue::Impl {
   Impl(Environment environment, QueueOptions options)
       : database(environment.database),
+        counted_by_stores(environment.counted_by_stores),
         state(environment.database, environment.shards, environment.log, environment.metrics, environment.now, options),
         publisher(state), scope(environment.shards.executor(0), "queue", environment.log), tick(environment.shards.executor(0)) {}
 
@@ -39,6 +40,7 @@ struct EmbeddedQueue::Impl {
   asio::awaitable<void> measure();
 
   runtime::sqlite::Database& database;
+  const std::vector<std::string> counted_by_stores;
   QueueState state;
   Publisher publisher;
   runtime::TaskScope scope;
@@ -174,7 +176,7 @@ core::awaitable<Result<void>> EmbeddedQueue::replay(core::MessageId id, core::Ca
 
 core::awaitable<Result<void>> EmbeddedQueue::discard(core::MessageId id, core::CallContext context) {
   if (context.expired()) co_return runtime::cancelled_error(core::Sent::no);
-  auto job = [id = std::move(id)](Connection& c, QueueTable& table) { return table.discard(c, id.str()); };
+  auto job = [id = std::move(id), state = &impl_->state](Connection& c, QueueTable& table) { return table.discard(c, id.str(), state->now_micros()); };
   auto count = [state = &impl_->state](const std::pair<std::int64_t, std::int64_t>& removed) {
     state->dead.fetch_sub(removed.second);
     state->held.fetch_sub(removed.second);
@@ -192,6 +194,45 @@ core::awaitable<Result<std::optional<core::Receipt>>> EmbeddedQueue::find_receip
 
 core::awaitable<Result<Ledger>> EmbeddedQueue::ledger(core::CallContext context) {
   co_return co_await impl_->database.read([](Connection& c) { return QueueTable::ledger(c); }, std::move(context));
+}
+
+core::awaitable<Result<std::vector<core::Account>>> EmbeddedQueue::accounts(core::CallContext context) {
+  auto job = [elsewhere = &impl_->counted_by_stores](Connection& c) -> Result<std::vector<core::Account>> {
+    // One view of the tables, or a message on its way from one to the other would be counted twice, or not at all.
+    FLEXI_TRY(c.use("BEGIN").run());
+    auto counted = QueueTable::count(c);
+    auto book = QueueTable::book(c);
+    FLEXI_TRY(c.use("COMMIT").run());
+    if (!counted) return counted.error();
+    if (!book) return book.error();
+    core::Account account{.book = std::move(book).value(), .lines = {}};
+    for (auto& line : counted.value().lines) {
+      const bool by_store = std::find(elsewhere->begin(), elsewhere->end(), line.action) != elsewhere->end();
+      account.lines.push_back({.action = line.action, .way = std::string(core::to_string(core::Via::amqp)), .accepted = line.accepted, .stored = by_store ? 0 : line.stored,
+                               .dead_lettered = line.dead_lettered, .discarded = line.discarded, .expired = line.expired, .in_flight = line.in_flight,
+                               .duplicates = line.duplicates, .redelivered = line.redelivered});
+    }
+    std::vector<core::Account> all;
+    all.push_back(std::move(account));
+    return all;
+  };
+  co_return co_await impl_->database.read(std::move(job), std::move(context));
+}
+
+core::awaitable<Result<std::vector<core::Doubt>>> EmbeddedQueue::doubts(unsigned limit, core::CallContext context) {
+  auto job = [limit](Connection& c) { return QueueTable::doubts(c, limit); };
+  co_return co_await impl_->database.read(std::move(job), std::move(context));
+}
+
+core::awaitable<Result<void>> EmbeddedQueue::resolve(core::Doubt doubt, bool stored, core::CallContext context) {
+  if (context.expired()) co_return runtime::cancelled_error(core::Sent::no);
+  auto job = [doubt = std::move(doubt), stored](Connection& c, QueueTable& table) -> Result<bool> {
+    FLEXI_TRY(table.resolve(c, doubt, stored));
+    return true;
+  };
+  auto resolved = co_await impl_->state.writes.call<bool>(std::move(job), false);
+  if (!resolved) co_return resolved.error();
+  co_return core::ok();
 }
 
 bool EmbeddedQueue::purge_some(Connection& connection) { return impl_->state.table.purge_some(connection, impl_->state.now_micros()); }

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "core/dead_letters.hpp"
+#include "core/ledger.hpp"
 #include "core/receipt.hpp"
 #include "core/transport.hpp"
 #include "runtime/shards.hpp"
@@ -21,7 +22,7 @@ namespace flexi::transports::queue {
 ///
 /// Lifetime/threads: any thread; the database and the shards outlive it; stop() before it is destroyed, and the servers
 /// of serve() before that
-class EmbeddedQueue final : public core::Transport, public core::DeadLetters, public core::ReceiptSource {
+class EmbeddedQueue final : public core::Transport, public core::DeadLetters, public core::ReceiptSource, public core::LedgerSource {
  public:
   struct Environment {
     runtime::sqlite::Database& database;
@@ -29,6 +30,8 @@ class EmbeddedQueue final : public core::Transport, public core::DeadLetters, pu
     runtime::LogSink& log;
     runtime::Metrics& metrics;
     std::function<core::Timestamp()> now = [] { return std::chrono::system_clock::now(); };  ///< tests turn it
+    /// Actions whose `stored` is counted by the store behind the consumer; of all others accounts() tells what their service acknowledged.
+    std::vector<std::string> counted_by_stores{};
   };
   /// Makes or upgrades the tables. Blocks; for the start-up.
   static core::Result<std::unique_ptr<EmbeddedQueue>> open(Environment environment, QueueOptions options);
@@ -52,9 +55,14 @@ class EmbeddedQueue final : public core::Transport, public core::DeadLetters, pu
   core::awaitable<core::Result<void>> replay(core::MessageId id, core::CallContext context) override;
   core::awaitable<core::Result<void>> discard(core::MessageId id, core::CallContext context) override;
   /// Of messages that were `accepted` or dead-lettered here: queued ("queue", or "listener" while it is handled), dead_lettered,
-  /// stored (as long as the id is kept).
+  /// stored (as long as the id is kept), expired, discarded (as long).
   core::awaitable<core::Result<std::optional<core::Receipt>>> find_receipt(core::MessageId id, core::CallContext context) override;
   core::awaitable<core::Result<Ledger>> ledger(core::CallContext context);
+  std::string_view source_name() const override { return "queue"; }
+  /// As ledger(), but what it holds is counted in its tables, not by changes.
+  core::awaitable<core::Result<std::vector<core::Account>>> accounts(core::CallContext context) override;
+  core::awaitable<core::Result<std::vector<core::Doubt>>> doubts(unsigned limit, core::CallContext context) override;
+  core::awaitable<core::Result<void>> resolve(core::Doubt doubt, bool stored, core::CallContext context) override;
 
   /// For Database::set_idle_work: forgets some old ids. @return whether more may be left
   bool purge_some(runtime::sqlite::Connection& connection);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transports/queue/publisher.hpp"
 
+#include "core/hops.hpp"
 #include "transports/json_codec.hpp"
 #include "transports/queue/digest.hpp"
 
@@ -114,6 +115,7 @@ core::awaitable<Result<Reply>> Publisher::publish(core::Request request, core::C
   const auto now = state_.now_micros();
   message.accepted_at = request.accepted_at == core::Timestamp{} ? now : core::to_unix_micros(request.accepted_at);
   message.traceparent = context.trace.to_traceparent();
+  message.hops = core::shorten_hops(context.hops, core::from_unix_micros(message.accepted_at));
   message.caller = context.caller;
   message.id_from_caller = request.id_from_caller;
   const auto patience = std::min(context.remaining(), state_.options.max_wait);

@@ -2,6 +2,7 @@
 // Dead letters, receipts, the ledger and retention: what operators see of QueueTable.
 #include <charconv>
 
+#include "core/hops.hpp"
 #include "core/timestamp.hpp"
 #include "transports/queue/queue_table.hpp"
 
@@ -85,7 +86,7 @@ Result<std::int64_t> QueueTable::replay(Connection& c, std::string_view id, std:
   if (moved == 0) return no_such_letter();
   {
     // What was accepted does not expire, and a replay is an operator's word: no deadline.
-    auto rows = c.use("INSERT INTO queue_messages SELECT seq, id, action, payload, accepted_at, 0, ?2, 0, 0, traceparent, caller, id_from_caller "
+    auto rows = c.use("INSERT INTO queue_messages SELECT seq, id, action, payload, accepted_at, 0, ?2, 0, 0, traceparent, caller, id_from_caller, hops "
                       "FROM queue_dead WHERE id = ?1");
     rows.bind(1, id).bind(2, now);
     FLEXI_TRY(rows.run());
@@ -96,7 +97,7 @@ Result<std::int64_t> QueueTable::replay(Connection& c, std::string_view id, std:
   return moved;
 }
 
-Result<std::pair<std::int64_t, std::int64_t>> QueueTable::discard(Connection& c, std::string_view id) {
+Result<std::pair<std::int64_t, std::int64_t>> QueueTable::discard(Connection& c, std::string_view id, std::int64_t now) {
   std::pair<std::int64_t, std::int64_t> removed{0, 0};
   {
     auto letters = c.use("SELECT action, length(CAST(payload AS BLOB)) FROM queue_dead WHERE id = ?1");
@@ -111,6 +112,12 @@ Result<std::pair<std::int64_t, std::int64_t>> QueueTable::discard(Connection& c,
   }
   if (removed.second == 0) return no_such_letter();
   {
+    auto ended = c.use("INSERT OR REPLACE INTO queue_ended SELECT id, action, ?2, 'discarded by an operator; it had failed: ' || reason, accepted_at, attempts, ?3, 1 "
+                       "FROM queue_dead WHERE id = ?1");
+    ended.bind(1, id).bind(2, core::to_string(core::Receipt::State::discarded)).bind(3, now);
+    FLEXI_TRY(ended.run());
+  }
+  {
     // The same id again is a new message: "it is here already" would be untrue.
     auto ids = c.use("DELETE FROM queue_ids WHERE seq IN (SELECT seq FROM queue_dead WHERE id = ?1)");
     ids.bind(1, id);
@@ -124,6 +131,12 @@ Result<std::pair<std::int64_t, std::int64_t>> QueueTable::discard(Connection& c,
 
 bool QueueTable::purge_some(Connection& c, std::int64_t now) {
   constexpr std::int64_t kStep = 500;
+  bool more_ended;
+  {
+    auto ended = c.use("DELETE FROM queue_ended WHERE (id, action) IN (SELECT id, action FROM queue_ended WHERE at < ?1 LIMIT ?2)");
+    ended.bind(1, now - options_.keep_ids.count() * 1000).bind(2, kStep);
+    more_ended = ended.run() && c.changes() == kStep;
+  }
   const auto too_old = now - options_.keep_ids.count() * 1000, too_far = next_seq_ - options_.max_kept_ids;
   std::int64_t seen = 0, last = purge_cursor_;
   bool last_was_old = false;
@@ -144,22 +157,82 @@ bool QueueTable::purge_some(Connection& c, std::int64_t now) {
   // Ids are nearly in order of age: where one is young, those behind it are, and the next pass begins at the front.
   const bool more = old.run() && seen == kStep && last_was_old;
   purge_cursor_ = more ? last : 0;
-  return more;
+  return more || more_ended;
 }
 
-Result<std::optional<core::Receipt>> QueueTable::find(Connection& c, std::string_view id) {
-  // The same id may stand for a message of each action: the newest counts.
-  auto row = c.use("SELECT i.id, i.action, i.kept_since, m.accepted_at, m.attempts, m.due_at, m.due_at = ?2 OR (m.due_at = 0 AND m.seq <= k.fetched_to), "
-                   "d.accepted_at, d.attempts, d.dead_at, d.reason "
-                   "FROM queue_ids i JOIN queue_mark k LEFT JOIN queue_messages m ON m.seq = i.seq LEFT JOIN queue_dead d ON d.seq = i.seq "
-                   "WHERE i.id = ?1 ORDER BY i.seq DESC LIMIT 1");
-  row.bind(1, id).bind(2, kBeingHandled);
+namespace {
+
+Result<std::optional<core::Receipt>> find_ended(Connection& c, std::string_view id) {
+  auto row = c.use("SELECT id, action, state, reason, accepted_at, attempts, at FROM queue_ended WHERE id = ?1 ORDER BY at DESC LIMIT 1");
+  row.bind(1, id);
   FLEXI_TRY(auto found, row.step());
   if (!found) return std::optional<core::Receipt>();
   core::Receipt receipt;
   FLEXI_TRY(receipt.id, core::MessageId::parse(row.text_view(0)));
   receipt.action = row.text(1);
+  receipt.state = row.text_view(2) == core::to_string(core::Receipt::State::expired) ? core::Receipt::State::expired : core::Receipt::State::discarded;
   receipt.where = "queue";
+  receipt.way = core::to_string(core::Via::amqp);
+  receipt.reason = row.text(3);
+  receipt.accepted_at = core::from_unix_micros(row.integer(4));
+  receipt.attempts = static_cast<unsigned>(row.integer(5));
+  receipt.at = core::from_unix_micros(row.integer(6));
+  return std::optional(std::move(receipt));
+}
+
+}  // namespace
+
+Result<std::vector<core::Doubt>> QueueTable::doubts(Connection& c, unsigned limit) {
+  std::vector<core::Doubt> all;
+  auto rows = c.use("SELECT id, action, at, accepted_at FROM queue_ended WHERE doubt != 0 ORDER BY at LIMIT ?1");
+  rows.bind(1, std::int64_t{limit});
+  for (;;) {
+    FLEXI_TRY(auto found, rows.step());
+    if (!found) return all;
+    core::Doubt doubt;
+    FLEXI_TRY(doubt.id, core::MessageId::parse(rows.text_view(0)));
+    doubt.action = rows.text(1);
+    doubt.way = core::to_string(core::Via::amqp);
+    doubt.at = core::from_unix_micros(rows.integer(2));
+    doubt.accepted_at = core::from_unix_micros(rows.integer(3));
+    all.push_back(std::move(doubt));
+  }
+}
+
+Result<void> QueueTable::resolve(Connection& c, const core::Doubt& doubt, bool stored) {
+  bool expired = false;
+  {
+    // Only the end that was in doubt: the same id may have ended anew meanwhile.
+    auto row = c.use("SELECT state = 'expired' FROM queue_ended WHERE id = ?1 AND action = ?2 AND at = ?3 AND doubt != 0");
+    row.bind(1, doubt.id.str()).bind(2, std::string_view(doubt.action)).bind(3, core::to_unix_micros(doubt.at));
+    FLEXI_TRY(auto found, row.step());
+    if (!found) return core::ok();
+    expired = row.integer(0) != 0;
+  }
+  auto sure = stored ? c.use("DELETE FROM queue_ended WHERE id = ?1 AND action = ?2") : c.use("UPDATE queue_ended SET doubt = 0 WHERE id = ?1 AND action = ?2");
+  sure.bind(1, doubt.id.str()).bind(2, std::string_view(doubt.action));
+  FLEXI_TRY(sure.run());
+  if (!stored) return core::ok();
+  auto& account = line(doubt.action);
+  (expired ? account.expired : account.discarded) -= 1;
+  account.stored += 1;
+  return core::ok();
+}
+
+Result<std::optional<core::Receipt>> QueueTable::find(Connection& c, std::string_view id) {
+  // The same id may stand for a message of each action: the newest counts.
+  auto row = c.use("SELECT i.id, i.action, i.kept_since, m.accepted_at, m.attempts, m.due_at, m.due_at = ?2 OR (m.due_at = 0 AND m.seq <= k.fetched_to), "
+                   "d.accepted_at, d.attempts, d.dead_at, d.reason, coalesce(m.traceparent, d.traceparent), coalesce(m.hops, d.hops) "
+                   "FROM queue_ids i JOIN queue_mark k LEFT JOIN queue_messages m ON m.seq = i.seq LEFT JOIN queue_dead d ON d.seq = i.seq "
+                   "WHERE i.id = ?1 ORDER BY i.seq DESC LIMIT 1");
+  row.bind(1, id).bind(2, kBeingHandled);
+  FLEXI_TRY(auto found, row.step());
+  if (!found) return find_ended(c, id);
+  core::Receipt receipt;
+  FLEXI_TRY(receipt.id, core::MessageId::parse(row.text_view(0)));
+  receipt.action = row.text(1);
+  receipt.where = "queue";
+  receipt.way = core::to_string(core::Via::amqp);
   if (!row.is_null(3)) {
     receipt.state = core::Receipt::State::queued;
     receipt.accepted_at = core::from_unix_micros(row.integer(3));
@@ -179,7 +252,37 @@ Result<std::optional<core::Receipt>> QueueTable::find(Connection& c, std::string
     receipt.state = core::Receipt::State::stored;
     receipt.at = core::from_unix_micros(row.integer(2));  // or when it was accepted, where it did not take long
   }
+  receipt.trace_id = core::to_string(core::TraceContext::from_traceparent(row.text_view(11)).trace_id);
+  if (receipt.accepted_at != core::Timestamp{}) receipt.hops = core::lengthen_hops(row.text_view(12), receipt.accepted_at);
   return std::optional(std::move(receipt));
+}
+
+Result<Ledger> QueueTable::count(Connection& c) {
+  FLEXI_TRY(auto counted, ledger(c));
+  for (auto& line : counted.lines) line.in_flight = line.dead_lettered = 0;
+  const auto add = [&counted](const Statement& row, std::int64_t LedgerLine::*column) {
+    for (auto& line : counted.lines)
+      if (line.action == row.text_view(0)) return void(line.*column = row.integer(1));
+    counted.lines.push_back({.action = row.text(0)});
+    counted.lines.back().*column = row.integer(1);
+  };
+  for (auto [sql, column] : {std::pair("SELECT action, count(*) FROM queue_messages GROUP BY action", &LedgerLine::in_flight),
+                             std::pair("SELECT action, count(*) FROM queue_dead GROUP BY action", &LedgerLine::dead_lettered)}) {
+    auto rows = c.use(sql);
+    for (;;) {
+      FLEXI_TRY(auto found, rows.step());
+      if (!found) break;
+      add(rows, column);
+    }
+  }
+  return counted;
+}
+
+Result<std::string> QueueTable::book(Connection& c) {
+  auto row = c.use("SELECT id FROM queue_book");
+  FLEXI_TRY(auto found, row.step());
+  if (!found) return core::internal("internal error", "queue_book is empty");
+  return row.text(0);
 }
 
 Result<Ledger> QueueTable::ledger(Connection& c) {

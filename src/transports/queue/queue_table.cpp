@@ -33,15 +33,29 @@ constexpr runtime::sqlite::Migration kMigrations[] = {{1, R"(
     expired INTEGER NOT NULL, in_flight INTEGER NOT NULL, duplicates INTEGER NOT NULL, redelivered INTEGER NOT NULL, bytes INTEGER NOT NULL);
   CREATE TABLE queue_mark(one INTEGER PRIMARY KEY CHECK(one = 1), fetched_to INTEGER NOT NULL);
   INSERT INTO queue_mark VALUES(1, 0);
+)"},
+// The ledger begins anew: from here on what is stored is counted by the stores, which know nothing of what was before.
+{2, R"(
+  ALTER TABLE queue_messages ADD COLUMN hops TEXT NOT NULL DEFAULT '';
+  ALTER TABLE queue_dead ADD COLUMN hops TEXT NOT NULL DEFAULT '';
+  UPDATE queue_ledger SET accepted = in_flight + dead_lettered, stored = 0, discarded = 0, expired = 0, duplicates = 0, redelivered = 0;
+  -- How messages ended that are not stored, for receipts. doubt: an attempt may have reached the store.
+  CREATE TABLE queue_ended(
+    id TEXT NOT NULL, action TEXT NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL, accepted_at INTEGER NOT NULL, attempts INTEGER NOT NULL,
+    at INTEGER NOT NULL, doubt INTEGER NOT NULL, PRIMARY KEY(id, action)) WITHOUT ROWID;
+  CREATE INDEX queue_ended_by_time ON queue_ended(at);
+  CREATE INDEX queue_doubts ON queue_ended(at) WHERE doubt != 0;
+  CREATE TABLE queue_book(one INTEGER PRIMARY KEY CHECK(one = 1), id TEXT NOT NULL);
+  INSERT INTO queue_book VALUES(1, lower(hex(randomblob(8))));
 )"}};
 
-#define FLEXI_QUEUE_COLUMNS "seq, id, action, payload, accepted_at, expires_at, attempts, deliveries, traceparent, caller, id_from_caller"
+#define FLEXI_QUEUE_COLUMNS "seq, id, action, payload, accepted_at, expires_at, attempts, deliveries, traceparent, caller, id_from_caller, hops"
 
 Message read_message(const Statement& row) {
   Message m;
   m.seq = row.integer(0), m.id = row.text(1), m.action = row.text(2), m.payload = row.text(3);
   m.accepted_at = row.integer(4), m.expires_at = row.integer(5), m.attempts = row.integer(6), m.deliveries = row.integer(7);
-  m.traceparent = row.text(8), m.caller = row.text(9), m.id_from_caller = row.integer(10) != 0;
+  m.traceparent = row.text(8), m.caller = row.text(9), m.id_from_caller = row.integer(10) != 0, m.hops = row.text(11);
   return m;
 }
 
@@ -101,10 +115,10 @@ Result<Inserted> QueueTable::insert(Connection& c, Message& m, std::int64_t dige
     return known.integer(2) ? Inserted::pending : known.integer(3) ? Inserted::dead : Inserted::finished;
   }
   m.seq = next_seq_++;
-  auto row = c.use("INSERT INTO queue_messages VALUES(?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, ?7, ?8, ?9)");
+  auto row = c.use("INSERT INTO queue_messages VALUES(?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, ?7, ?8, ?9, ?10)");
   row.bind(1, m.seq).bind(2, std::string_view(m.id)).bind(3, std::string_view(m.action)).bind(4, std::string_view(m.payload));
   row.bind(5, m.accepted_at).bind(6, m.expires_at).bind(7, std::string_view(m.traceparent)).bind(8, std::string_view(m.caller));
-  row.bind(9, std::int64_t{m.id_from_caller});
+  row.bind(9, std::int64_t{m.id_from_caller}).bind(10, std::string_view(m.hops));
   FLEXI_TRY(row.run());
   account.accepted += 1, account.in_flight += 1, account.bytes += size_of(m);
   return Inserted::queued;
@@ -142,7 +156,7 @@ Result<void> QueueTable::take_due(Connection& c, const FetchRequest& request, Fe
   bool isolated = request.isolated_in_flight;
   for (auto& m : due) {
     if (m.expires_at && m.expires_at <= request.now) {
-      FLEXI_TRY(expire(c, m));
+      FLEXI_TRY(expire(c, m, request.now));
       fetched.expired.push_back(std::move(m));
       continue;
     }
@@ -193,7 +207,7 @@ Result<void> QueueTable::take_new(Connection& c, const FetchRequest& request, Fe
   }
   if (seen == room) fetched.more = true;
   for (auto& m : expired) {
-    FLEXI_TRY(expire(c, m));
+    FLEXI_TRY(expire(c, m, request.now));
     fetched.expired.push_back(std::move(m));
   }
   return core::ok();
@@ -209,20 +223,27 @@ Result<bool> QueueTable::remove(Connection& c, const Message& m) {
   return true;
 }
 
+Result<void> QueueTable::end(Connection& c, const Message& m, core::Receipt::State state, std::string_view reason, bool doubt, std::int64_t now) {
+  auto row = c.use("INSERT OR REPLACE INTO queue_ended VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)");
+  row.bind(1, std::string_view(m.id)).bind(2, std::string_view(m.action)).bind(3, core::to_string(state)).bind(4, reason);
+  row.bind(5, m.accepted_at).bind(6, m.attempts).bind(7, now).bind(8, std::int64_t{doubt});
+  return row.run();
+}
+
 /// The caller was told that it failed, so the same id may come again.
-Result<void> QueueTable::expire(Connection& c, const Message& m) {
+Result<void> QueueTable::expire(Connection& c, const Message& m, std::int64_t now) {
   FLEXI_TRY(auto removed, remove(c, m));
   if (!removed) return core::ok();
   auto id = c.use("DELETE FROM queue_ids WHERE seq = ?1");
   id.bind(1, m.seq);
   FLEXI_TRY(id.run());
   line(m.action).expired += 1;
-  return core::ok();
+  return end(c, m, core::Receipt::State::expired, "its caller's deadline passed first", m.attempts + m.deliveries > 0, now);
 }
 
 Result<bool> QueueTable::bury(Connection& c, const Message& m, std::int64_t attempts, std::string_view reason, std::int64_t now) {
   {
-    auto row = c.use("INSERT INTO queue_dead SELECT seq, id, action, payload, accepted_at, ?2, traceparent, caller, id_from_caller, ?3, ?4 "
+    auto row = c.use("INSERT INTO queue_dead SELECT seq, id, action, payload, accepted_at, ?2, traceparent, caller, id_from_caller, ?3, ?4, hops "
                      "FROM queue_messages WHERE seq = ?1");
     row.bind(1, m.seq).bind(2, attempts).bind(3, reason).bind(4, now);
     FLEXI_TRY(row.run());
@@ -263,6 +284,7 @@ Result<bool> QueueTable::settle(Connection& c, const Message& m, Settlement& how
     id.bind(1, m.seq);
     FLEXI_TRY(id.run());
     line(m.action).discarded += 1;
+    FLEXI_TRY(end(c, m, core::Receipt::State::discarded, how.reason, how.maybe_stored, now));
     return true;
   }
   line(m.action).stored += 1;

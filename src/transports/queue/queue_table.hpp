@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/dead_letters.hpp"
+#include "core/ledger.hpp"
 #include "core/receipt.hpp"
 #include "runtime/sqlite/database.hpp"
 #include "transports/queue/ledger.hpp"
@@ -27,6 +28,7 @@ struct Message {
   std::int64_t attempts = 0;    ///< that failed
   std::int64_t deliveries = 0;  ///< during which the process died
   std::string traceparent;
+  std::string hops;  ///< shortened since accepted_at (core::shorten_hops)
   std::string caller;
   bool id_from_caller = false;
   bool isolated = false;  ///< suspected to kill the process: fetched one at a time
@@ -59,7 +61,8 @@ struct Settlement {
   Kind kind = Kind::stored;
   Kind if_accepted = Kind::retry;  ///< refused, but meanwhile another caller was answered `accepted` for it: this instead
   std::int64_t due_at = 0;         ///< retry
-  std::string reason{};            ///< dead
+  std::string reason{};            ///< dead, refused
+  bool maybe_stored = false;       ///< refused: the attempt may have reached the store
   std::optional<Kind> became{};    ///< set by settle(): `if_accepted`, where that held
 };
 
@@ -90,14 +93,21 @@ class QueueTable {
 
   core::Result<std::int64_t> replay(runtime::sqlite::Connection& c, std::string_view id, std::int64_t now);
   /// @return payload bytes and letters removed
-  core::Result<std::pair<std::int64_t, std::int64_t>> discard(runtime::sqlite::Connection& c, std::string_view id);
+  core::Result<std::pair<std::int64_t, std::int64_t>> discard(runtime::sqlite::Connection& c, std::string_view id, std::int64_t now);
   /// Forgets some finished ids. @return whether more may be left
   bool purge_some(runtime::sqlite::Connection& c, std::int64_t now);
 
   static core::Result<core::DeadLetterPage> list_dead(runtime::sqlite::Connection& c, unsigned limit, std::string_view cursor);
   static core::Result<core::DeadLetter> get_dead(runtime::sqlite::Connection& c, std::string_view id);
   static core::Result<std::optional<core::Receipt>> find(runtime::sqlite::Connection& c, std::string_view id);
+  /// Ends that may have been stored all the same (core::Doubt).
+  static core::Result<std::vector<core::Doubt>> doubts(runtime::sqlite::Connection& c, unsigned limit);
+  core::Result<void> resolve(runtime::sqlite::Connection& c, const core::Doubt& doubt, bool stored);
   static core::Result<Ledger> ledger(runtime::sqlite::Connection& c);
+  /// The ledger with in_flight and dead_lettered counted in the tables themselves: what is lost there shows.
+  static core::Result<Ledger> count(runtime::sqlite::Connection& c);
+  /// The name of the ledger's book, unlike any other's.
+  static core::Result<std::string> book(runtime::sqlite::Connection& c);
   /// accepted_at of the oldest queued message; 0: the queue is empty.
   static core::Result<std::int64_t> oldest(runtime::sqlite::Connection& c);
 
@@ -106,7 +116,8 @@ class QueueTable {
   core::Result<void> take_new(runtime::sqlite::Connection& c, const FetchRequest& request, Fetched& fetched);
   core::Result<bool> remove(runtime::sqlite::Connection& c, const Message& message);
   core::Result<bool> bury(runtime::sqlite::Connection& c, const Message& message, std::int64_t attempts, std::string_view reason, std::int64_t now);
-  core::Result<void> expire(runtime::sqlite::Connection& c, const Message& message);
+  core::Result<void> expire(runtime::sqlite::Connection& c, const Message& message, std::int64_t now);
+  core::Result<void> end(runtime::sqlite::Connection& c, const Message& message, core::Receipt::State state, std::string_view reason, bool doubt, std::int64_t now);
   LedgerLine& line(std::string_view action);
 
   const QueueOptions& options_;

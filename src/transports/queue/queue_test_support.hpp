@@ -26,7 +26,7 @@ class ScriptedHandler final : public core::Handler {
   using Script = std::function<Result<Reply>(const Request&, unsigned attempt)>;
   explicit ScriptedHandler(Script script = nullptr) : script_(std::move(script)) {}
 
-  asio::awaitable<Result<Reply>> handle(Request request, core::CallContext) override {
+  asio::awaitable<Result<Reply>> handle(Request request, core::CallContext context) override {
     bool held;
     unsigned attempt;
     {
@@ -34,6 +34,7 @@ class ScriptedHandler final : public core::Handler {
       seen_.push_back(request.id.str());
       attempt = ++attempts_[request.id.str()];
       last_ = request;
+      last_context_ = context;
       held = hold_;
       changed_.notify_all();
     }
@@ -59,6 +60,10 @@ class ScriptedHandler final : public core::Handler {
     std::lock_guard lock(mutex_);
     return seen_;
   }
+  core::CallContext last_context() const {
+    std::lock_guard lock(mutex_);
+    return last_context_;
+  }
   Request last() const {
     std::lock_guard lock(mutex_);
     return last_;
@@ -71,6 +76,7 @@ class ScriptedHandler final : public core::Handler {
   std::vector<std::string> seen_;
   std::map<std::string, unsigned> attempts_;
   Request last_;
+  core::CallContext last_context_;
   bool hold_ = false;
 };
 

@@ -5,6 +5,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/redirect_error.hpp>
 
+#include "core/hops.hpp"
 #include "transports/json_codec.hpp"
 
 namespace flexi::transports::queue {
@@ -121,6 +122,7 @@ asio::awaitable<void> Worker::handle(std::shared_ptr<Slot> slot, Message message
   auto context = core::CallContext::with_timeout(timeout);
   context.trace = core::TraceContext::from_traceparent(message.traceparent);
   context.caller = message.caller;
+  context.hops = core::lengthen_hops(message.hops, request.accepted_at);
   auto result = co_await attempt(slot, std::move(request), std::move(context));
   consumer_.finished(std::move(message), std::move(result));
 }
