@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transports/rpc/options.hpp"
 
+#include "runtime/net/address.hpp"
+
 namespace flexi::transports::rpc {
 
 namespace {
@@ -41,7 +43,7 @@ void RpcServerOptions::describe(runtime::OptionVisitor& v) {
 
 runtime::Problems RpcServerOptions::validate() const {
   runtime::Problems problems;
-  if (listen.rfind(':') == std::string::npos) problems.push_back({"listen", "must be address:port, e.g. 127.0.0.1:5001"});
+  if (auto endpoint = runtime::net::parse_listen(listen, 5001); !endpoint) problems.push_back({"listen", endpoint.error().message});
   check(problems, "max_payload_bytes", max_payload_bytes, 1, std::int64_t(1) << 28);
   check(problems, "max_nesting", max_nesting, 10, 64);
   check(problems, "max_connections", max_connections, 1, 1'000'000);

@@ -125,6 +125,26 @@ TEST_F(RpcNative, DroppingThePromiseCancelsTheHandler) {
   });
 }
 
+/// What a command prints; its exit status stands at the end.
+std::string said_by(const std::string& command) {
+  std::string said;
+  auto* output = ::popen((command + " 2>&1").c_str(), "r");
+  if (!output) return "can't be run";
+  for (int c; (c = std::fgetc(output)) != EOF;) said += static_cast<char>(c);
+  return said + "exit " + std::to_string(::pclose(output));
+}
+
+TEST_F(RpcNative, TheExampleOfTheDocsRuns) {
+  serve();
+  EXPECT_EQ(said_by(std::string(FLEXI_RPC_EXAMPLE) + " 127.0.0.1:" + std::to_string(port)), "logged (way mirror, id order-17)\nexit 0");
+}
+
+TEST_F(RpcNative, TheExampleInPythonRuns) {
+  if (said_by("python3 -c 'import capnp; capnp.run'") != "exit 0") GTEST_SKIP() << "not run: no pycapnp 2 for python3";
+  serve();
+  EXPECT_EQ(said_by(std::string("python3 " FLEXI_RPC_EXAMPLE_PY) + " 127.0.0.1:" + std::to_string(port)), "logged (way mirror, id order-18)\nexit 0");
+}
+
 /// Counts, and takes its time.
 class SinkObject final : public fc::EventSink::Server {
  public:

@@ -98,13 +98,11 @@ class RpcServer final : public core::Server {
 }  // namespace
 
 core::Result<std::unique_ptr<core::Server>> serve(RpcServerOptions options, Ingress ingress) {
-  FLEXI_TRY(auto address, runtime::net::parse_authority(options.listen, kDefaultPort));
-  error_code ec;
-  const auto ip = asio::ip::make_address(address.host == "localhost" ? "127.0.0.1" : address.host.empty() || address.host == "*" ? "0.0.0.0" : address.host, ec);
-  if (ec) return core::invalid_argument("listen must be an IP address and a port, e.g. 127.0.0.1:5001, not \"" + options.listen + "\"");
+  auto endpoint = runtime::net::parse_listen(options.listen, kDefaultPort);
+  if (!endpoint) return core::invalid_argument("listen " + endpoint.error().message);
   auto server = std::make_unique<RpcServer>(options, ingress.process);
   FLEXI_TRY(fill(server->registry(), ingress));
-  FLEXI_TRY(server->listen(tcp::endpoint(ip, address.port)));
+  FLEXI_TRY(server->listen(endpoint.value()));
   return std::unique_ptr<core::Server>(std::move(server));
 }
 
