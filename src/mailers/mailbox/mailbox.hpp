@@ -8,6 +8,7 @@
 #include "core/mailer.hpp"
 #include "runtime/options.hpp"
 #include "runtime/sqlite/database.hpp"
+#include "runtime/sqlite/ledger_book.hpp"
 
 namespace flexi::mailers::mailbox {
 
@@ -36,13 +37,14 @@ class MailboxUpkeep {
 };
 
 /// Keeps every mail to be looked at instead of sending it. A delivery is idempotent by id, also after the mail was
-/// removed; the same id with another sender, recipients, subject or text is `conflict`.
-/// Lifetime/threads: any thread; `database` outlives it
+/// removed; the same id with another payload is `conflict`, one that only renders otherwise (a changed template) is not.
+/// Lifetime/threads: any thread; `database` and `book` outlive it
 class SqliteMailbox final : public core::Mailer, public core::Mailbox {
  public:
   /// Brings the tables up to date.
+  /// @param book counts what is delivered here; none: nothing is counted
   /// @return unavailable where the file can't be written; conflict where a newer program wrote it
-  static core::Result<std::unique_ptr<SqliteMailbox>> open(runtime::sqlite::Database& database);
+  static core::Result<std::unique_ptr<SqliteMailbox>> open(runtime::sqlite::Database& database, runtime::sqlite::LedgerBook* book = nullptr);
 
   core::awaitable<core::Result<core::Delivered>> deliver(core::RenderedMail mail, core::CallContext context) override;
   core::awaitable<core::Result<core::MailPage>> list(unsigned limit, std::string cursor, core::CallContext context) override;
@@ -50,8 +52,9 @@ class SqliteMailbox final : public core::Mailer, public core::Mailbox {
   core::awaitable<core::Result<void>> remove(core::MessageId id, core::CallContext context) override;
 
  private:
-  explicit SqliteMailbox(runtime::sqlite::Database& database) : database_(database) {}
+  SqliteMailbox(runtime::sqlite::Database& database, runtime::sqlite::LedgerBook* book) : database_(database), book_(book) {}
   runtime::sqlite::Database& database_;
+  runtime::sqlite::LedgerBook* book_;
 };
 
 }  // namespace flexi::mailers::mailbox

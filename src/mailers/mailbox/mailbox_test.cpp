@@ -97,6 +97,68 @@ TEST_F(MailboxTest, ReadsBackWhatWasDeliveredAlsoAfterARestart) {
   EXPECT_EQ(got.value().created_at, sent.created_at);
 }
 
+TEST_F(MailboxTest, KeepsTraceAndHopsAndCountsWhatItStored) {
+  auto book = std::move(runtime::sqlite::LedgerBook::open(*database_).value());
+  auto counted = std::move(SqliteMailbox::open(*database_, book.get()).value());
+  auto traced = mail("traced");
+  traced.trace_id = core::TraceContext::begin().trace_id;
+  traced.hops = "broker@1795000000000000 mail@1795000000000001";
+  traced.via = core::Via::amqp;
+  traced.published = true;
+  EXPECT_EQ(wait(counted->deliver(traced, {})).value(), Delivered::sent);
+  EXPECT_EQ(wait(counted->deliver(traced, {})).value(), Delivered::duplicate);
+  auto direct = mail("direct");
+  direct.via = core::Via::http;
+  EXPECT_EQ(wait(counted->deliver(direct, {})).value(), Delivered::sent);
+  auto kept = wait(counted->get(traced.id, {})).value();
+  EXPECT_EQ(kept.trace_id, traced.trace_id);
+  EXPECT_EQ(kept.hops, traced.hops);
+  EXPECT_EQ(kept.via, core::Via::amqp);
+  EXPECT_EQ(kept.duplicates, 1u);
+  EXPECT_FALSE(wait(mailbox_->get(traced.id, {})).value().duplicates) << "nobody counts for this one";
+  ASSERT_TRUE(wait(counted->remove(traced.id, {})));
+  EXPECT_EQ(wait(counted->deliver(traced, {})).value(), Delivered::duplicate) << "its id stays";
+  std::int64_t traces = 0;
+  ASSERT_TRUE(database_->write_now([&](auto& connection) -> core::Result<void> {
+    auto row = connection.use("SELECT count(*) FROM mail_traces");
+    FLEXI_TRY(row.step());
+    traces = row.integer(0);
+    return core::ok();
+  }));
+  EXPECT_EQ(traces, 1);
+  std::optional<core::Result<std::vector<core::Account>>> accounts;
+  shards_.run([](auto& b, auto& out) -> core::awaitable<void> { out.emplace(co_await b.accounts({})); }(*book, accounts));
+  auto lines = accounts->value().at(0).lines;
+  ASSERT_EQ(lines.size(), 2u);
+  for (auto& line : lines) {
+    EXPECT_EQ(line.action, "mail");
+    EXPECT_EQ(line.stored, 1);
+    EXPECT_EQ(line.accepted, line.way == "http" ? 1 : 0);
+    EXPECT_EQ(line.duplicates, line.way == "http" ? 0 : 2);
+  }
+  counted.reset();
+  book.reset();
+}
+
+TEST_F(MailboxTest, ATemplateThatChangedBetweenTwoDeliveriesMakesNoOtherMail) {
+  auto first = mail("one");
+  first.payload = "what the caller sent";
+  ASSERT_EQ(deliver(first).value(), Delivered::sent);
+  auto again = mail("one");
+  again.payload = first.payload;
+  again.html = "<h1>the new template</h1>";
+  again.mime = "the new message";
+  EXPECT_EQ(deliver(again).value(), Delivered::duplicate);
+  EXPECT_EQ(wait(mailbox_->get(first.id, {})).value().html, first.html) << "the first one stays";
+  again.payload = "something else";
+  EXPECT_EQ(deliver(again).error().kind, core::ErrorKind::conflict);
+  // One that an older version has stored is known by what was rendered then.
+  auto old = mail("old");
+  ASSERT_EQ(deliver(old).value(), Delivered::sent);
+  old.payload = "what the caller sent";
+  EXPECT_EQ(deliver(old).value(), Delivered::duplicate);
+}
+
 TEST_F(MailboxTest, TheSameMailAgainIsADuplicateWhateverItsDate) {
   ASSERT_EQ(deliver(mail("one")).value(), Delivered::sent);
   auto again = mail("one", std::chrono::system_clock::now() + 1h);

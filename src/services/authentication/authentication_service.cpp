@@ -93,6 +93,8 @@ awaitable<void> AuthenticationService::leave_entry(std::string email, CallContex
   // Half of what is left at most, so that a logger that hangs can't take the login's answer with it.
   CallContext entry_context = context.limited_to(std::min(options_.entry_timeout, context.remaining() / 2));
   entry_context.caller.clear();
+  // An entry of the login's trace, but a message of its own: it begins here.
+  entry_context.hops.clear();
   entry_context.add_hop("authentication");
   core::Request entry;
   entry.id = core::MessageId::generate();

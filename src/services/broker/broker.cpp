@@ -84,6 +84,8 @@ core::awaitable<Result<Reply>> Broker::dispatch(const Route& route, Request requ
   request.ack = ack;
   if (request.id.empty()) request.id = core::MessageId::generate();
   if (request.accepted_at == core::Timestamp{}) request.accepted_at = std::chrono::system_clock::now();
+  if (!context.trace.valid()) context.trace = core::TraceContext::begin();
+  context.add_hop("broker");
 
   // Also where this key was seen before the request goes on: the first one may have failed, and destinations are
   // idempotent by id.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/broker/broker.hpp"
 
+#include "core/hops.hpp"
 #include "services/broker/broker_fixture.hpp"
 
 namespace flexi::services::broker {
@@ -55,6 +56,31 @@ TEST_F(BrokerTest, EveryActionViaAndAckGoesItsWayAndAnswersInTheContractsWords) 
     EXPECT_NE(passed.accepted_at, core::Timestamp{});
     EXPECT_EQ(passed.id.str(), "test-id");
   }
+}
+
+TEST_F(BrokerTest, ARequestGetsATraceAndHopsThatSayByWhichWayItLeft) {
+  auto broker = make();
+  ASSERT_TRUE(call(*broker, contract_request("log", Via::http)));
+  ASSERT_TRUE(call(*broker, contract_request("log", Via::http)));
+  EXPECT_TRUE(http.contexts[0].trace.valid());
+  EXPECT_NE(http.contexts[0].trace.trace_id, http.contexts[1].trace.trace_id);
+  EXPECT_EQ(http.requests[0].via, Via::http);
+  const auto hops = core::read_hops(http.contexts[0].hops);
+  ASSERT_EQ(hops.size(), 2u);
+  EXPECT_EQ(hops[0].at, "broker");
+  EXPECT_EQ(hops[1].at, "broker>http");
+
+  core::CallContext context;
+  context.trace = core::TraceContext::from_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+  ASSERT_TRUE(call(*broker, contract_request("mail", Via::inproc), context));
+  EXPECT_EQ(inproc.contexts.back().trace.to_traceparent(), context.trace.to_traceparent()) << "a caller's trace goes on";
+
+  // A fallback leaves from the broker: what was tried before is no hop of this way.
+  inproc.fail(core::unavailable("down"));
+  ASSERT_TRUE(call(*broker, contract_request("log", Via::automatic, Ack::stored)));
+  EXPECT_EQ(http.requests.back().via, Via::http);
+  EXPECT_EQ(core::read_hops(http.contexts.back().hops).back().at, "broker>http");
+  EXPECT_EQ(core::read_hops(http.contexts.back().hops).size(), 2u);
 }
 
 TEST_F(BrokerTest, OverRpcTheRemoteMethodsTextIsTheAnswer) {

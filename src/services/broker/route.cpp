@@ -15,6 +15,24 @@ std::size_t index_of(Via via) { return static_cast<std::size_t>(via); }
 std::string quoted(Via via) { return "\"" + std::string(core::to_string(via)) + "\""; }
 }  // namespace
 
+/// Tells the message by which way it leaves: the service that stores it counts it under this way, and it stands among its hops.
+class Broker::Route::Departure final : public core::Handler {
+ public:
+  Departure(Via via, core::Handler& way) : via_(via), hop_("broker>" + std::string(core::to_string(via))), way_(way) {}
+  core::awaitable<core::Result<core::Reply>> handle(core::Request request, core::CallContext context) override {
+    request.via = via_;
+    context.add_hop(hop_);
+    return way_.handle(std::move(request), std::move(context));
+  }
+
+ private:
+  Via via_;
+  std::string hop_;
+  core::Handler& way_;
+};
+
+Broker::Route::~Route() = default;
+
 Broker::Route::Route(BrokerRoute route, const BrokerRoutes& routes) : route_(std::move(route)) {
   for (auto& way : route_.ways) {
     if (way.via == Via::automatic) throw std::invalid_argument("a way of '" + route_.action + "' can't be auto");
@@ -22,13 +40,13 @@ Broker::Route::Route(BrokerRoute route, const BrokerRoutes& routes) : route_(std
     if (circuit) throw std::invalid_argument("'" + route_.action + "' has two ways by " + quoted(way.via));
     circuit = std::make_shared<policies::Circuit>(routes.circuit);
     if (routes.board) figures_[index_of(way.via)] = &routes.board->add(route_.action, way.via, circuit, forbidden(way.via));
-    ways_[index_of(way.via)] = make_chain({way.via}, routes);
+    ways_[index_of(way.via)] = make_chain({way.via}, way.via, routes);
   }
-  accepted_ = make_chain(route_.accepted_order, routes);
-  stored_ = make_chain(route_.stored_order, routes);
+  accepted_ = make_chain(route_.accepted_order, Via::automatic, routes);
+  stored_ = make_chain(route_.stored_order, Via::automatic, routes);
 }
 
-Broker::Route::Chain Broker::Route::make_chain(const std::vector<Via>& order, const BrokerRoutes& routes) {
+Broker::Route::Chain Broker::Route::make_chain(const std::vector<Via>& order, Via asked_for, const BrokerRoutes& routes) {
   Chain chain;
   std::vector<Via> usable;
   for (auto via : order)
@@ -36,15 +54,23 @@ Broker::Route::Chain Broker::Route::make_chain(const std::vector<Via>& order, co
   if (usable.empty()) return chain;
   std::vector<policies::Way> ways;
   for (auto via : usable) {
-    core::Handler* handler = &way(via)->handler.get();
+    auto* straight = asked_for == Via::automatic ? way(via)->straight : nullptr;
+    core::Handler* handler = straight ? straight : &way(via)->handler.get();
     // In process and in our own queue there is no network that could swallow a request.
     if (route_.attempt_timeout.count() > 0 && via != usable.back() && via != Via::inproc && via != Via::amqp) {
       policies::DeadlineOptions options{.default_timeout = route_.attempt_timeout, .max_timeout = route_.attempt_timeout};
       chain.deadlines.push_back(std::make_unique<policies::Deadline>(*handler, options));
       handler = chain.deadlines.back().get();
     }
+    handler = chain.departures.emplace_back(std::make_unique<Departure>(via, *handler)).get();
     ways.push_back({std::string(core::to_string(via)), *handler, circuits_[index_of(via)], figures_[index_of(via)]});
   }
+  if (asked_for == Via::automatic)
+    for (auto via : usable)
+      if (way(via)->straight) {
+        auto& departure = chain.departures.emplace_back(std::make_unique<Departure>(via, way(via)->handler.get()));
+        ways.push_back({std::string(core::to_string(via)), *departure, nullptr, figures_[index_of(via)]});
+      }
   chain.fallback = std::make_unique<policies::Fallback>(std::move(ways), routes.circuit, route_.idempotent, routes.hooks.now);
   chain.retry = std::make_unique<policies::Retry>(*chain.fallback, routes.retry, route_.idempotent, routes.hooks);
   return chain;

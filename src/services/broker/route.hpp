@@ -13,6 +13,7 @@ namespace flexi::services::broker {
 class Broker::Route {
  public:
   Route(BrokerRoute route, const BrokerRoutes& routes);
+  ~Route();
 
   const std::string& action() const { return route_.action; }
   core::Ack default_ack() const { return route_.default_ack; }
@@ -21,13 +22,15 @@ class Broker::Route {
   core::Result<core::Handler*> target(core::Via via, core::Ack ack) const;
 
  private:
+  class Departure;
   /// Tries again, falls back, and for each way but the last may cut the time.
   struct Chain {
+    std::vector<std::unique_ptr<Departure>> departures;
     std::vector<std::unique_ptr<runtime::policies::Deadline>> deadlines;
     std::unique_ptr<runtime::policies::Fallback> fallback;
     std::unique_ptr<runtime::policies::Retry> retry;
   };
-  Chain make_chain(const std::vector<core::Via>& order, const BrokerRoutes& routes);
+  Chain make_chain(const std::vector<core::Via>& order, core::Via asked_for, const BrokerRoutes& routes);
   bool forbidden(core::Via via) const;
   const BrokerWay* way(core::Via via) const;
   std::string choices() const;

@@ -12,6 +12,7 @@
 
 #include "core/timestamp.hpp"
 #include "runtime/json.hpp"
+#include "runtime/trace_json.hpp"
 
 namespace flexi::services::logger {
 
@@ -160,6 +161,8 @@ std::string to_json(const core::LogRecord& record) {
   runtime::JsonWriter json;
   json.begin_object().field("id", record.id.str()).field("name", record.name).field("data", record.data);
   json.field("created_at", core::to_rfc3339(record.created_at)).field("updated_at", core::to_rfc3339(record.updated_at));
+  if (record.via != core::Via::automatic) json.field("way", core::to_string(record.via));
+  runtime::write_trace(json, core::to_string(record.trace_id), record.hops);
   json.end_object();
   return json.take();
 }

@@ -3,6 +3,7 @@
 
 #include <simdjson.h>
 
+#include "core/hops.hpp"
 #include "core/timestamp.hpp"
 #include "runtime/json.hpp"
 
@@ -39,6 +40,11 @@ Result<core::LogQuery> read_query(const core::Json& json) {
   FLEXI_TRY(query.q, read_text(params, "q"));
   FLEXI_TRY(query.since, read_time(params, "since"));
   FLEXI_TRY(query.until, read_time(params, "until"));
+  FLEXI_TRY(auto trace, read_text(params, "trace"));
+  if (!trace.empty()) {
+    query.trace = core::trace_id_from(trace);
+    if (!query.trace) return core::invalid_argument("trace must be a trace id: 32 hexadecimal digits in lower case");
+  }
   FLEXI_TRY(query.cursor, read_text(params, "cursor"));
   FLEXI_TRY(auto limit, params.integer("limit"));
   if (limit && (*limit < 1 || *limit > 500)) return core::invalid_argument("limit must be 1 to 500");
@@ -91,10 +97,11 @@ awaitable<Result<Reply>> LoggerService::handle(core::Request request, CallContex
 }
 
 awaitable<Result<Reply>> LoggerService::read(core::Request request, CallContext context) {
-  if (request.action != core::actions::kLogsList && request.action != core::actions::kLogsTail) co_return core::unimplemented("unknown action");
+  if (request.action != core::actions::kLogsList && request.action != core::actions::kLogsGet && request.action != core::actions::kLogsTail) co_return core::unimplemented("unknown action");
   auto* params = std::get_if<core::Json>(&request.payload);
   if (!params) co_return core::invalid_argument(request.action + " takes a JSON object");
   if (request.action == core::actions::kLogsTail) co_return tail(*params);
+  if (request.action == core::actions::kLogsGet) co_return co_await get(std::move(*params), std::move(context));
   co_return co_await list(std::move(*params), std::move(context));
 }
 
@@ -102,8 +109,12 @@ awaitable<Result<Reply>> LoggerService::store_entry(core::Request request, CallC
   if (auto checked = check_log(request.payload); !checked) co_return checked.error();
   auto* entry = std::get_if<core::LogEntry>(&request.payload);
   const auto now = std::chrono::system_clock::now();
+  const auto way = core::departed_by(context.hops);
+  context.add_hop("logger");
   core::LogRecord record{.id = std::move(request.id), .name = std::move(entry->name), .data = std::move(entry->data),
-                         .created_at = request.accepted_at == core::Timestamp{} ? now : request.accepted_at, .updated_at = now};
+                         .created_at = request.accepted_at == core::Timestamp{} ? now : request.accepted_at, .updated_at = now,
+                         .trace_id = context.trace.trace_id, .hops = {}, .via = way.value_or(request.via), .published = way == core::Via::amqp};
+  record.hops = std::move(context.hops);
   // The store takes the record with it, so a copy is kept where somebody may want to see it.
   std::optional<core::LogRecord> seen;
   if (hub_.has_subscribers()) seen = record;
@@ -120,6 +131,21 @@ awaitable<Result<Reply>> LoggerService::list(core::Json params, CallContext cont
   auto page = co_await store_.list(std::move(query.value()), std::move(context));
   if (!page) co_return page.error();
   co_return Reply{.message = "ok", .data = page_to_json(page.value().records), .next = std::move(page.value().next)};
+}
+
+awaitable<Result<Reply>> LoggerService::get(core::Json json, CallContext context) {
+  FLEXI_CO_TRY(auto params, runtime::JsonObject::parse(json.text));
+  FLEXI_CO_TRY(auto text, params.required_string("id"));
+  if (auto known = params.nothing_unknown(); !known) co_return known.error();
+  FLEXI_CO_TRY(auto id, core::MessageId::parse(text));
+  auto found = co_await store_.find(std::move(id), std::move(context));
+  if (!found) co_return found.error();
+  auto entry = to_json(found.value().record);
+  if (found.value().duplicates) {
+    entry.pop_back();
+    entry.append(",\"duplicates\":").append(std::to_string(*found.value().duplicates)).append("}");
+  }
+  co_return Reply{.message = "ok", .data = std::move(entry)};
 }
 
 Result<Reply> LoggerService::tail(const core::Json& json) {

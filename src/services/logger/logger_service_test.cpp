@@ -52,6 +52,35 @@ TEST_F(Logger, StoresOnceWithTheTimeOfAcceptance) {
   EXPECT_TRUE(list.value().next.empty());
 }
 
+TEST_F(Logger, KeepsTraceAndHopsAndShowsThem) {
+  core::Request request;
+  request.id = core::MessageId::parse("traced").value();
+  request.action = "log";
+  request.payload = core::LogEntry{"n", "d"};
+  request.accepted_at = core::parse_rfc3339("2026-01-02T03:04:05Z").value();
+  request.via = core::Via::http;
+  core::CallContext context;
+  context.trace = core::TraceContext::from_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+  context.hops = "broker@1767323045000001 broker>amqp@1767323045000002";
+  ASSERT_TRUE(wait(service->handle(request, context)));
+  ASSERT_TRUE(call("log", core::LogEntry{"n", "another"}));
+  auto stored = wait(logs().find(request.id, {})).value().record;
+  EXPECT_EQ(stored.via, core::Via::amqp) << "what the broker says, whichever transport the last part of the way took";
+  EXPECT_THAT(stored.hops, StartsWith(context.hops + " logger@"));
+  const auto shown = HasSubstr(R"("way":"amqp","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","hops":[{"at":"broker","time":"2026-01-02T03:04:05.000001Z"},)"
+                               R"({"at":"broker>amqp","time":"2026-01-02T03:04:05.000002Z"},{"at":"logger","time":")");
+  EXPECT_THAT(call("logs.list", core::Json{R"({"trace":"4bf92f3577b34da6a3ce929d0e0e4736"})"}).value().data, shown);
+  EXPECT_EQ(call("logs.list", core::Json{R"({"trace":"4bf92f3577b34da6a3ce929d0e0e4737"})"}).value().data, "[]");
+  auto one = call("logs.get", core::Json{R"({"id":"traced"})"});
+  ASSERT_TRUE(one);
+  EXPECT_THAT(one.value().data, shown);
+  EXPECT_THAT(one.value().data, StartsWith(R"({"id":"traced","name":"n")"));
+  EXPECT_EQ(call("logs.get", core::Json{R"({"id":"nobody"})"}).error().kind, core::ErrorKind::not_found);
+  for (auto params : {"{}", R"({"id":""})", R"({"id":"a b"})"}) EXPECT_THAT(complaint("logs.get", core::Json{params}), StartsWith("id")) << params;
+  for (auto params : {R"({"trace":"4BF92F3577B34DA6A3CE929D0E0E4736"})", R"({"trace":"abc"})", R"({"trace":"00000000000000000000000000000000"})"})
+    EXPECT_THAT(complaint("logs.list", core::Json{params}), StartsWith("trace")) << params;
+}
+
 TEST_F(Logger, AnEntryWithoutTimeIsNow) {
   const auto before = std::chrono::system_clock::now() - std::chrono::milliseconds(1);
   ASSERT_TRUE(call("log", core::LogEntry{"n", ""}));

@@ -2,6 +2,7 @@
 // The half of MailService that reads and administers the mailbox.
 #include "core/timestamp.hpp"
 #include "runtime/json.hpp"
+#include "runtime/trace_json.hpp"
 #include "services/mail/mail_service.hpp"
 
 namespace flexi::services::mail {
@@ -42,6 +43,9 @@ void write_summary(runtime::JsonWriter& json, const core::RenderedMail& mail) {
   json.field("id", mail.id.str()).field("from", mail.from).key("to").begin_array();
   for (const auto& recipient : mail.to) json.value(recipient);
   json.end_array().field("subject", mail.subject).field("created_at", core::to_rfc3339(mail.created_at));
+  if (mail.via != core::Via::automatic) json.field("way", core::to_string(mail.via));
+  runtime::write_trace(json, core::to_string(mail.trace_id), mail.hops);
+  if (mail.duplicates) json.field("duplicates", *mail.duplicates);
 }
 
 }  // namespace
@@ -65,14 +69,17 @@ awaitable<Result<Reply>> MailService::list(std::string params, CallContext conte
 
 awaitable<Result<Reply>> MailService::get(std::string params, CallContext context) {
   if (!ports_.mailbox) co_return no_mailbox();
-  auto id = id_of(params);
-  if (!id) co_return id.error();
-  auto mail = co_await ports_.mailbox->get(id.value(), std::move(context));
+  FLEXI_CO_TRY(auto object, runtime::JsonObject::parse(params));
+  FLEXI_CO_TRY(auto id, id_of(object));
+  FLEXI_CO_TRY(auto brief, object.boolean("brief"));
+  if (auto known = object.nothing_unknown(); !known) co_return known.error();
+  auto mail = co_await ports_.mailbox->get(id, std::move(context));
   if (!mail) co_return mail.error();
   runtime::JsonWriter json;
   json.begin_object();
   write_summary(json, mail.value());
-  json.field("html", mail.value().html).field("plain", mail.value().plain).field("source", mail.value().mime).end_object();
+  if (!brief.value_or(false)) json.field("html", mail.value().html).field("plain", mail.value().plain).field("source", mail.value().mime);
+  json.end_object();
   co_return Reply{.message = "ok", .data = json.take()};
 }
 

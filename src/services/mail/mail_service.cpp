@@ -7,6 +7,8 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 
+#include "runtime/json.hpp"
+#include "core/hops.hpp"
 #include "services/mail/mime_composer.hpp"
 
 namespace flexi::services::mail {
@@ -99,6 +101,9 @@ core::Result<core::RenderedMail> MailService::render(const Request& request, con
 
   core::RenderedMail rendered;
   rendered.id = request.id;
+  runtime::JsonWriter payload;
+  payload.begin_object().field("from", mail.from).field("to", mail.to).field("subject", mail.subject).field("message", mail.message);
+  rendered.payload = payload.end_object().take();
   rendered.mime = compose_mime(content);
   rendered.from = std::move(content.from.addr_spec);
   for (auto& recipient : content.to) rendered.to.push_back(std::move(recipient.addr_spec));
@@ -113,6 +118,12 @@ awaitable<Result<Reply>> MailService::send(Request request, core::Mail mail, Cal
   if (request.accepted_at == core::Timestamp{}) request.accepted_at = std::chrono::system_clock::now();
   auto rendered = render(request, mail);
   if (!rendered) co_return rendered.error();
+  context.add_hop("mail");
+  rendered.value().trace_id = context.trace.trace_id;
+  rendered.value().hops = context.hops;
+  const auto way = core::departed_by(context.hops);
+  rendered.value().via = way.value_or(request.via);
+  rendered.value().published = way == core::Via::amqp;
   auto delivered = co_await ports_.mailer->deliver(std::move(rendered).value(), context);
   if (!delivered) co_return delivered.error();
   Reply reply{.message = "sent to " + mail.to, .duplicate = delivered.value() == core::Delivered::duplicate};
@@ -128,6 +139,9 @@ awaitable<void> MailService::leave_entry(core::MessageId mail_id, core::Timestam
   // Half of what is left at most, so that a logger that hangs can't take the mail's answer with it.
   CallContext entry_context = context.limited_to(std::min(options_.entry_timeout, context.remaining() / 2));
   entry_context.caller.clear();
+  // An entry of the mail's trace, but a message of its own: it begins here.
+  entry_context.hops.clear();
+  entry_context.add_hop("mail");
   Request entry;
   entry.id = entry_id(mail_id);
   entry.action = core::actions::kLog;

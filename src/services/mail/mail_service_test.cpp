@@ -48,7 +48,8 @@ class MemoryMailbox final : public core::Mailer, public core::Mailbox {
 class MemoryLogger final : public core::Handler {
  public:
   enum class Mood { stores, fails, throws, hangs };
-  core::awaitable<core::Result<core::Reply>> handle(core::Request request, core::CallContext) override {
+  core::awaitable<core::Result<core::Reply>> handle(core::Request request, core::CallContext given) override {
+    context = given;
     if (mood == Mood::fails) co_return core::unavailable("disk full");
     if (mood == Mood::throws) throw std::runtime_error("bug");
     if (mood == Mood::hangs) {
@@ -59,6 +60,7 @@ class MemoryLogger final : public core::Handler {
     co_return core::Reply{.message = "logged"};
   }
   Mood mood = Mood::stores;
+  core::CallContext context;
   std::vector<core::Request> requests;
 };
 
@@ -73,9 +75,12 @@ class MailServiceTest : public testing::Test {
 
   core::Result<core::Reply> call(core::Request request) {
     std::optional<core::Result<core::Reply>> result;
-    shards_.run([](core::Handler& handler, core::Request r, auto& out) -> core::awaitable<void> {
-      out.emplace(co_await handler.handle(std::move(r), core::CallContext::with_timeout(20s)));
-    }(*service_, std::move(request), result));
+    auto context = core::CallContext::with_timeout(20s);
+    context.trace = core::TraceContext::from_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    context.hops = "broker@1795000000000000";
+    shards_.run([](core::Handler& handler, core::Request r, core::CallContext c, auto& out) -> core::awaitable<void> {
+      out.emplace(co_await handler.handle(std::move(r), std::move(c)));
+    }(*service_, std::move(request), std::move(context), result));
     return std::move(*result);
   }
   core::Result<core::Reply> send(core::Mail mail, std::string id = "id-1") {
@@ -120,6 +125,20 @@ TEST_F(MailServiceTest, SendsAndLeavesOneEntry) {
   EXPECT_EQ(logger_.requests[0].action, "log");
   EXPECT_EQ(std::get<core::LogEntry>(logger_.requests[0].payload).name, "mail");
   EXPECT_EQ(std::get<core::LogEntry>(logger_.requests[0].payload).data, "sent to you@example.com: Hi");
+}
+
+TEST_F(MailServiceTest, TheMailAndItsEntryKeepTheTraceOfTheirRequest) {
+  ASSERT_TRUE(send(mail()));
+  ASSERT_EQ(mailbox_.mails.size(), 1u);
+  EXPECT_EQ(core::to_string(mailbox_.mails[0].trace_id), "4bf92f3577b34da6a3ce929d0e0e4736");
+  EXPECT_TRUE(mailbox_.mails[0].hops.starts_with("broker@1795000000000000 mail@")) << mailbox_.mails[0].hops;
+  EXPECT_EQ(core::to_string(logger_.context.trace.trace_id), "4bf92f3577b34da6a3ce929d0e0e4736");
+  EXPECT_TRUE(logger_.context.hops.starts_with("mail@")) << "a message of its own";
+  auto shown = administer("mails.get", R"({"id":"id-1"})").value().data;
+  EXPECT_NE(shown.find(R"("trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","hops":[{"at":"broker","time":"2026-11-18T11:06:40.000000Z"},{"at":"mail",)"), shown.npos) << shown;
+  EXPECT_NE(shown.find("\"html\""), shown.npos);
+  auto brief = administer("mails.get", R"({"id":"id-1","brief":true})").value().data;
+  EXPECT_EQ(brief.find("\"html\""), brief.npos) << brief;
 }
 
 TEST_F(MailServiceTest, TheSameRequestAgainIsADuplicateWithTheSameEntry) {
