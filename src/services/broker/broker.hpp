@@ -17,6 +17,9 @@ namespace flexi::services::broker {
 struct BrokerWay {
   core::Via via;
   std::reference_wrapper<core::Handler> handler;
+  /// What `auto` takes in this way's turn, so that it goes on to others where `handler` would wait for better times;
+  /// `handler` is then what it tries last of all. Null: there is no difference.
+  core::Handler* straight = nullptr;
 };
 
 /// The owning service's rules for a payload, asked before a queue accepts what that service could only refuse.

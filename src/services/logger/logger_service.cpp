@@ -47,6 +47,7 @@ Result<core::LogQuery> read_query(const core::Json& json) {
   }
   FLEXI_TRY(query.cursor, read_text(params, "cursor"));
   FLEXI_TRY(auto limit, params.integer("limit"));
+  FLEXI_TRY(params.nothing_unknown());
   if (limit && (*limit < 1 || *limit > 500)) return core::invalid_argument("limit must be 1 to 500");
   if (limit) query.limit = static_cast<unsigned>(*limit);
   return query;
@@ -152,6 +153,7 @@ Result<Reply> LoggerService::tail(const core::Json& json) {
   FLEXI_TRY(auto params, runtime::JsonObject::parse(json.text));
   FLEXI_TRY(auto name, read_text(params, "name"));
   FLEXI_TRY(auto q, read_text(params, "q"));
+  FLEXI_TRY(params.nothing_unknown());
   FLEXI_TRY(auto events, hub_.subscribe({.name = std::move(name), .q = std::move(q)}));
   Reply reply;
   reply.message = "ok";

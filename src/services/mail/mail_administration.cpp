@@ -23,7 +23,9 @@ core::Result<core::MessageId> id_of(const runtime::JsonObject& params) {
 
 core::Result<core::MessageId> id_of(const std::string& params) {
   FLEXI_TRY(auto object, runtime::JsonObject::parse(params));
-  return id_of(object);
+  FLEXI_TRY(auto id, id_of(object));
+  FLEXI_TRY(object.nothing_unknown());
+  return id;
 }
 
 struct ListParams {
@@ -35,6 +37,7 @@ core::Result<ListParams> list_params(const std::string& params) {
   FLEXI_TRY(auto object, runtime::JsonObject::parse(params));
   FLEXI_TRY(auto limit, object.integer("limit"));
   FLEXI_TRY(auto cursor, object.string("cursor"));
+  FLEXI_TRY(object.nothing_unknown());
   if (limit && (*limit < 1 || *limit > kMaxLimit)) return core::invalid_argument("limit must be 1 to " + std::to_string(kMaxLimit));
   return ListParams{static_cast<unsigned>(limit.value_or(kDefaultLimit)), cursor.value_or("")};
 }
@@ -101,6 +104,7 @@ awaitable<Result<Reply>> MailService::release(std::string params, CallContext co
   if (!id) co_return id.error();
   auto to = object.value().string("to");
   if (!to) co_return to.error();
+  if (auto known = object.value().nothing_unknown(); !known) co_return known.error();
   std::vector<std::string> recipients;
   if (to.value()) {
     auto addresses = parse_address_list("to", *to.value());
