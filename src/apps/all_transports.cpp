@@ -2,14 +2,23 @@
 #include "apps/all_transports.hpp"
 
 #include "services/frontend/frontend.hpp"
-#include "transports/http/http.hpp"
+#include "transports/grpc/grpc.hpp"
+#include "transports/rpc/rpc.hpp"
 
 namespace flexi::apps {
 
+namespace grpc = transports::grpc;
 namespace http = transports::http;
+namespace rpc = transports::rpc;
 using core::Result;
 
 namespace {
+
+/// Each transport has its own view of what belongs to the process.
+template <class View>
+View view_of(Process& process, const std::string& admin_token) {
+  return {process.metrics, process.readiness, process.log, process.shards, admin_token, &process.peers};
+}
 
 std::vector<http::StaticResource> page(const Settings& settings) {
   std::vector<http::StaticResource> all;
@@ -25,32 +34,45 @@ std::vector<http::StaticResource> page(const Settings& settings) {
 
 std::optional<core::Via> AllTransports::via_of(std::string_view endpoint) {
   if (endpoint.starts_with("http://")) return core::Via::http;
+  if (endpoint.starts_with("grpc://") || endpoint.starts_with("grpcs://")) return core::Via::grpc;
+  if (endpoint.starts_with("rpc://")) return core::Via::rpc;
   return std::nullopt;
 }
 
-Result<std::unique_ptr<core::Client>> AllTransports::connect(const std::string& endpoint) {
+http::Process AllTransports::http_process(std::string admin_token) {
+  return {process_.metrics, process_.readiness, process_.log, process_.shards, std::move(admin_token), &process_.peers};
+}
+
+Result<std::unique_ptr<core::Client>> AllTransports::connect(const std::string& endpoint) { return connect(endpoint, admin_token_); }
+
+Result<std::unique_ptr<core::Client>> AllTransports::connect(const std::string& endpoint, const std::string& token) {
   switch (via_of(endpoint).value_or(core::Via::automatic)) {
-    case core::Via::http: {
-      const http::Process process{process_.metrics, process_.readiness, process_.log, process_.shards, admin_token_};
-      return http::connect(settings_.http_client, process, endpoint);
-    }
-    default: return core::invalid_argument("an endpoint begins with http://, not \"" + endpoint + "\"");
+    case core::Via::http: return http::connect(settings_.http_client, http_process(token), endpoint);
+    case core::Via::grpc: return grpc::connect(settings_.grpc_client, view_of<grpc::Process>(process_, token), endpoint);
+    case core::Via::rpc: return rpc::connect(settings_.rpc_client, view_of<rpc::Process>(process_, token), endpoint);
+    default: return core::invalid_argument("an endpoint begins with http://, grpc://, grpcs:// or rpc://, not \"" + endpoint + "\"");
   }
 }
 
 Result<std::unique_ptr<core::Client>> AllTransports::connect_foreign(const std::string& endpoint) {
-  if (via_of(endpoint) != core::Via::http) return connect(endpoint);
-  const http::Process process{process_.metrics, process_.readiness, process_.log, process_.shards, {}};
-  return http::connect_foreign(settings_.http_client, process, endpoint);
+  // The administrator's token is ours, and no business of another's.
+  if (via_of(endpoint) != core::Via::http) return connect(endpoint, {});
+  return http::connect_foreign(settings_.http_client, http_process({}), endpoint);
 }
 
-Result<std::vector<Listening>> AllTransports::serve(const Served& served) {
-  std::vector<Listening> all;
-  const http::Process process{process_.metrics, process_.readiness, process_.log, process_.shards, admin_token_};
+Result<void> AllTransports::serve(const Served& served, std::vector<Listening>& all) {
   auto resources = served.page ? page(settings_) : std::vector<http::StaticResource>{};
-  FLEXI_TRY(auto server, http::serve(settings_.http, {process, served.broker, served.services, std::move(resources)}));
+  FLEXI_TRY(auto server, http::serve(settings_.http, {http_process(admin_token_), served.broker, served.services, std::move(resources), served.log_grpc}));
   all.push_back({core::Via::http, std::move(server)});
-  return all;
+  if (!settings_.grpc.listen.empty()) {
+    FLEXI_TRY(auto more, grpc::serve(settings_.grpc, {view_of<grpc::Process>(process_, admin_token_), served.broker, served.services}));
+    all.push_back({core::Via::grpc, std::move(more)});
+  }
+  if (!settings_.rpc.listen.empty()) {
+    FLEXI_TRY(auto more, rpc::serve(settings_.rpc, {view_of<rpc::Process>(process_, admin_token_), served.broker, served.services, {}}));
+    all.push_back({core::Via::rpc, std::move(more)});
+  }
+  return core::ok();
 }
 
 }  // namespace flexi::apps

@@ -8,6 +8,7 @@
 
 #include "apps/process.hpp"
 #include "core/transport.hpp"
+#include "transports/http/http.hpp"
 
 namespace flexi::apps {
 
@@ -22,6 +23,7 @@ struct Served {
   core::Handler* broker = nullptr;
   core::Handler* services = nullptr;
   bool page = false;
+  core::Via log_grpc = core::Via::automatic;  ///< how the contract's POST /log-gRPC goes on
 };
 
 /// The one place that names the network's transports. A transport that is not here does not exist.
@@ -34,12 +36,14 @@ class AllTransports {
   static std::optional<core::Via> via_of(std::string_view endpoint);
   /// @return invalid_argument where the endpoint can't be understood
   core::Result<std::unique_ptr<core::Client>> connect(const std::string& endpoint);
-  /// A client of a service that is not ours: by HTTP its one URL, else the same as connect().
+  /// A client of a service that is not ours, which never sees the administrator's token: by HTTP its one URL.
   core::Result<std::unique_ptr<core::Client>> connect_foreign(const std::string& endpoint);
   /// Every listener that the settings name, HTTP's first.
   core::Result<std::vector<Listening>> serve(const Served& served);
 
  private:
+  core::Result<std::unique_ptr<core::Client>> connect(const std::string& endpoint, const std::string& token);
+  transports::http::Process http_process(std::string admin_token);
   const Settings& settings_;
   Process& process_;
   std::string admin_token_;

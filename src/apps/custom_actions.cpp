@@ -67,13 +67,13 @@ Result<std::unique_ptr<CustomServices>> CustomServices::open(const services::bro
   return all;
 }
 
-std::vector<BrokerAction> CustomServices::broker_actions(core::Handler* queue) const {
+std::vector<BrokerAction> CustomServices::broker_actions(const std::optional<BrokerWay>& queue) const {
   std::vector<BrokerAction> actions;
   for (auto& service : services_) {
     BrokerAction action{.name = service->action, .ways = {}, .options = service->route};
     for (auto& [via, client] : service->clients) action.ways.push_back({via, *client});
-    if (queue && service->own_consumer) action.ways.push_back({Via::amqp, service->one_way.emplace(*queue)});
-    else if (queue) action.ways.push_back({Via::amqp, *queue});
+    if (queue && service->own_consumer) action.ways.push_back({Via::amqp, service->one_way.emplace(queue->handler.get())});
+    else if (queue) action.ways.push_back(*queue);
     actions.push_back(std::move(action));
   }
   return actions;

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,7 +26,7 @@ class CustomServices {
 
   /// What the broker may do with each action: straight to its service, or by the queue.
   /// @param queue the queue's publisher; none: the actions that need it can't be called
-  std::vector<services::broker::BrokerAction> broker_actions(core::Handler* queue) const;
+  std::vector<services::broker::BrokerAction> broker_actions(const std::optional<services::broker::BrokerWay>& queue) const;
   /// Where the listener takes a message of this action; null: it is none of these, or a consumer of the user's own takes it.
   core::Handler* service_of(std::string_view action) const;
   core::awaitable<void> stop(core::StopOptions options);

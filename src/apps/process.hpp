@@ -3,6 +3,7 @@
 
 #include "apps/settings.hpp"
 #include "runtime/metrics.hpp"
+#include "runtime/net/address_health.hpp"
 #include "runtime/readiness.hpp"
 #include "runtime/shards.hpp"
 
@@ -15,6 +16,7 @@ struct Process {
   runtime::Metrics metrics;
   runtime::Readiness readiness;
   runtime::Shards shards;
+  runtime::net::Peers peers;
 };
 
 }  // namespace flexi::apps

@@ -12,7 +12,10 @@
 #include "apps/cli/client_commands.hpp"
 #include "apps/cli/secret.hpp"
 #include "apps/custom_actions.hpp"
+#include "apps/messages.hpp"
+#include "apps/queueing.hpp"
 #include "apps/services.hpp"
+#include "apps/system_view.hpp"
 #include "apps/ways.hpp"
 #include "services/authentication/user_administration.hpp"
 #include "services/broker/make_broker.hpp"
@@ -54,49 +57,60 @@ void raise_open_files_limit() {
 class Running {
  public:
   Running(const Settings& settings, const RoleTraits& role, Storage& storage, Process& process, std::string admin_token)
-      : settings_(settings), role_(role), storage_(storage), process_(process), transports_(settings, process, std::move(admin_token)), ways_(settings, transports_) {}
+      : settings_(settings), role_(role), storage_(storage), process_(process), admin_token_(admin_token), transports_(settings, process, std::move(admin_token)), ways_(settings, transports_), system_(settings, role, process, storage) {}
 
   Result<void> start() {
     FLEXI_TRY(ways_.open_remote(role_));
-    FLEXI_TRY(services_.open(settings_, role_, storage_, process_, ways_.any_to(Service::logger)));
+    system_.shows(queueing_);
+    FLEXI_TRY(queueing_.open(settings_, role_, storage_, process_, admin_token_));
+    FLEXI_TRY(services_.open(settings_, role_, storage_, process_, ways_.any_to(Service::logger), queueing_.dead_letters()));
     FLEXI_TRY(ways_.open_local(role_, *services_.router));
     auto connect = [this](const std::string& endpoint) { return transports_.connect_foreign(endpoint); };
     FLEXI_TRY(custom_, CustomServices::open(settings_.actions, connect, settings_.broker.circuit));
-    if (storage_.queue) {
-      FLEXI_TRY(open_queue());
-    }
+    if (role_.broker) messages_.open(storage_, process_, ways_, queueing_);
     if (role_.broker) broker_ = services::broker::make_broker(broker_parts(), settings_.broker);
-    FLEXI_TRY(listeners_, transports_.serve({.broker = broker_.get(), .services = role_.owns_data() ? services_.router.get() : nullptr, .page = role_.page}));
-    return ways_.loop_back(listeners_);
+    FLEXI_TRY(consume());
+    FLEXI_TRY(listeners_, transports_.serve({.broker = broker_.get(), .services = role_.owns_data() ? services_.router.get() : nullptr, .page = role_.page, .log_grpc = log_grpc()}));
+    for (auto& listener : listeners_) system_.listens(listener.via, listener.server->endpoint());
+    system_.start();
+    if (role_.broker) messages_.start(process_);
+    FLEXI_TRY(ways_.loop_back(listeners_));
+    return broker_ ? queueing_.take_requests(*broker_) : core::ok();
   }
 
-  /// Where HTTP listens.
-  std::string endpoint() const { return listeners_.front().server->endpoint(); }
+  /// HTTP's first.
+  const std::vector<Listening>& listeners() const { return listeners_; }
 
   /// From the outside in: whoever could still send work stops first. Stops what was started, in case not everything was.
   core::awaitable<void> stop(core::StopOptions grace) {
     if (services_.logger) services_.logger->stop_tails();
+    co_await system_.stop();
+    co_await messages_.stop();
+    co_await queueing_.stop_requests(grace);
     for (auto& listener : listeners_) co_await listener.server->stop(grace);
-    if (consumer_) co_await consumer_->stop(grace);
-    if (queue_client_) co_await queue_client_->stop(grace);
+    co_await queueing_.stop(grace);
     if (custom_) co_await custom_->stop(grace);
     co_await ways_.stop_remote(grace);
-    if (storage_.queue) co_await storage_.queue->stop();
     co_await ways_.stop_local(grace);
   }
 
  private:
-  /// The embedded queue, its publisher and its consumer.
-  Result<void> open_queue() {
-    FLEXI_TRY(queue_client_, storage_.queue->connect(""));
+  /// By gRPC where the logger can be reached so; else as any log that must be stored.
+  core::Via log_grpc() const {
+    for (auto& way : ways_.to(Service::logger))
+      if (way.via == core::Via::grpc) return core::Via::grpc;
+    return core::Via::automatic;
+  }
+  /// Hands what is queued to the services. Where RabbitMQ has the queues, that is the listener's work alone.
+  Result<void> consume() {
+    if (!storage_.queue && !role_.listener) return core::ok();
     auto route = [this](std::string_view action) -> core::Handler* {
       const auto owner = owner_of(action);
       return owner ? ways_.any_to(*owner) : custom_->service_of(action);
     };
     for (auto service : {Service::authentication, Service::logger, Service::mail}) (void)ways_.any_to(service);  // made before threads ask
     listener_ = std::make_unique<services::listener::ListenerService>(route, process_.log);
-    FLEXI_TRY(consumer_, storage_.queue->serve(*listener_));
-    return core::ok();
+    return queueing_.consume(*listener_);
   }
 
   services::broker::BrokerParts broker_parts() {
@@ -105,15 +119,19 @@ class Running {
         {actions::kLog, services::logger::check_log}, {actions::kAuth, nullptr}, {actions::kMail, services::mail::check_mail}};
     for (auto& [action, check] : all) {
       auto ways = ways_.to(*owner_of(action));
-      if (queue_client_) ways.push_back({core::Via::amqp, *queue_client_});
+      if (auto queue = queueing_.way()) ways.push_back(*queue);
       parts.actions.push_back({std::string(action), std::move(ways), check});
     }
-    for (auto& action : custom_->broker_actions(queue_client_.get())) parts.actions.push_back(std::move(action));
+    for (auto& action : custom_->broker_actions(queueing_.way())) parts.actions.push_back(std::move(action));
     const std::pair<const char*, Service> reads[] = {{"logs.", Service::logger}, {"users.", Service::authentication}, {"mails.", Service::mail}};
     for (auto& [prefix, service] : reads)
       if (auto* handler = ways_.any_to(service)) parts.administration.push_back({prefix, *handler});
     if (services_.dead_letters) parts.administration.push_back({"dlq.", *services_.dead_letters});
+    parts.administration.push_back({"system.", system_.handler()});
+    parts.administration.push_back({"receipts.", messages_.receipts()});
+    parts.administration.push_back({"ledger.", messages_.ledger()});
     parts.idempotency = storage_.idempotency.get();
+    parts.board = &system_.board();
     return parts;
   }
 
@@ -121,13 +139,15 @@ class Running {
   const RoleTraits& role_;
   Storage& storage_;
   Process& process_;
+  std::string admin_token_;
   AllTransports transports_;
   Ways ways_;
   Services services_;
   std::unique_ptr<CustomServices> custom_;
-  std::unique_ptr<core::Client> queue_client_;
+  SystemView system_;
+  Queueing queueing_;
+  Messages messages_;
   std::unique_ptr<services::listener::ListenerService> listener_;
-  std::unique_ptr<core::Server> consumer_;
   std::unique_ptr<core::Handler> broker_;
   std::vector<Listening> listeners_;
 };
@@ -157,8 +177,11 @@ Result<void> run(const Settings& settings) {
   Running running(settings, role, storage, process, std::move(admin_token));
   auto started = running.start();
   if (started) {
-    const auto endpoint = running.endpoint();
-    process.log.info("ready", {{"url", endpoint}, {"data_dir", directory ? settings.data_dir : ""}});
+    const auto endpoint = running.listeners().front().server->endpoint();
+    std::string more;
+    for (auto& listener : running.listeners())
+      if (listener.via != core::Via::http) more.append(more.empty() ? "" : " ").append(listener.server->endpoint());
+    process.log.info("ready", {{"url", endpoint}, {"also", more}, {"data_dir", directory ? settings.data_dir : ""}});
     if (no_token && !settings.listens_on_loopback())
       process.log.warning("reading and administration are refused to other machines", {{"because", "FLEXI_ADMIN_TOKEN_FILE is not set"}});
     std::cout << "FlexiConnect" << (role.command.empty() ? "" : "'s ") << role.command << " is ready at " << endpoint << std::endl;

@@ -8,7 +8,8 @@ namespace flexi::apps {
 namespace actions = core::actions;
 using core::Result;
 
-Result<void> Services::open(const Settings& settings, const RoleTraits& role, Storage& storage, Process& process, core::Handler* remote_logger) {
+Result<void> Services::open(const Settings& settings, const RoleTraits& role, Storage& storage, Process& process, core::Handler* remote_logger,
+                            core::DeadLetters* letters) {
   std::vector<runtime::policies::ActionRoute> routes;
   core::Handler* entries = remote_logger;
   if (role.logger) {
@@ -29,7 +30,11 @@ Result<void> Services::open(const Settings& settings, const RoleTraits& role, St
     routes.push_back({std::string(actions::kMail), *mail});
     routes.push_back({"mails.", *mail});
   }
-  if (storage.queue) routes.push_back({"dlq.", dead_letters.emplace(*storage.queue)});
+  if (storage.book && (role.logger || role.mail)) {
+    std::vector<std::reference_wrapper<core::LedgerSource>> books{*storage.book};
+    routes.push_back({"ledger.", ledger.emplace(std::move(books))});
+  }
+  if (letters) routes.push_back({"dlq.", dead_letters.emplace(*letters)});
   router = std::make_unique<runtime::policies::ActionRouter>(std::move(routes));
   return core::ok();
 }

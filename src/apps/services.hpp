@@ -7,6 +7,7 @@
 #include "apps/storage.hpp"
 #include "runtime/policies/action_router.hpp"
 #include "services/authentication/authentication_service.hpp"
+#include "services/broker/ledger_service.hpp"
 #include "services/listener/dead_letter_service.hpp"
 #include "services/logger/logger_service.hpp"
 #include "services/mail/mail_service.hpp"
@@ -22,10 +23,13 @@ struct Services {
   std::unique_ptr<core::Mailer> smtp;
   std::unique_ptr<services::mail::MailService> mail;
   std::optional<services::listener::DeadLetterService> dead_letters;
+  std::optional<services::broker::LedgerService> ledger;  ///< what is counted here, for the broker that adds it up
   std::unique_ptr<runtime::policies::ActionRouter> router;
 
   /// @param remote_logger takes the services' own entries where the logger runs elsewhere; null: none are left
-  core::Result<void> open(const Settings& settings, const RoleTraits& role, Storage& storage, Process& process, core::Handler* remote_logger);
+  /// @param letters       the queue's; null: there is none
+  core::Result<void> open(const Settings& settings, const RoleTraits& role, Storage& storage, Process& process, core::Handler* remote_logger,
+                          core::DeadLetters* letters);
 };
 
 }  // namespace flexi::apps

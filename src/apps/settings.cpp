@@ -56,6 +56,8 @@ Settings Settings::of(Role role) {
   const auto& traits = traits_of(role);
   settings.role = role;
   settings.http.listen = traits.http;
+  settings.grpc.listen = traits.grpc;
+  settings.rpc.listen = traits.rpc;
   if (role != Role::all_in_one) settings.data_dir += "-" + std::string(traits.command);
   return settings;
 }
@@ -72,6 +74,12 @@ void Settings::describe(runtime::OptionVisitor& v) {
   v.group("peers", "Services that run in other processes", peers);
   v.group("http", "The HTTP server", http);
   v.group("http_client", "Calls to other services by HTTP", http_client);
+  v.group("grpc", "The gRPC server; none while listen is empty", grpc);
+  v.group("grpc_client", "Calls to other services by gRPC", grpc_client);
+  v.group("rpc", "The RPC server (Cap'n Proto); none while listen is empty", rpc);
+  v.group("rpc_client", "Calls to other services by RPC", rpc_client);
+  v.group("amqp", "RabbitMQ; while url is empty, the embedded queue stands in its place", amqp);
+  v.group("spool", "Where accepted messages wait while RabbitMQ is down; data_dir/spool while directory is empty", spool);
   v.group("broker", "Routes, fallback and limits", broker);
   v.sections("actions", "Action of your own", "url", actions);
   v.group("authentication", "Logins and passwords", authentication);
@@ -99,8 +107,18 @@ runtime::Problems Settings::validate() const {
   append_problems(problems, "peers", peers.validate());
   append_problems(problems, "http", http.validate());
   append_problems(problems, "http_client", http_client.validate());
+  if (!grpc.listen.empty()) append_problems(problems, "grpc", grpc.validate());
+  append_problems(problems, "grpc_client", grpc_client.validate());
+  if (!rpc.listen.empty()) append_problems(problems, "rpc", rpc.validate());
+  append_problems(problems, "rpc_client", rpc_client.validate());
+  if (has_rabbitmq()) append_problems(problems, "amqp", amqp.validate());
+  else if (role == Role::listener) problems.push_back({"amqp.url", "is missing: the listener consumes RabbitMQ's queues, amqp://user:password@host:5672"});
+  append_problems(problems, "spool", spool.validate());
   append_problems(problems, "broker", broker.validate());
   append_problems(problems, "actions", services::broker::validate(actions));
+  if (!has_rabbitmq() && (traits_of(role).broker || traits_of(role).listener))
+    for (auto& [name, action] : actions)
+      if (action.has_own_consumer()) problems.push_back({"actions." + name + ".url", "a consumer of your own wants RabbitMQ: set amqp.url"});
   append_problems(problems, "authentication", authentication.validate());
   append_problems(problems, "logger", logger.validate());
   append_problems(problems, "logs", logs.validate());
@@ -117,11 +135,19 @@ runtime::LogLevel Settings::level() const { return find(kLevels, log_level)->sec
 runtime::LogFormat Settings::format() const { return find(kFormats, log_format)->second; }
 
 bool Settings::listens_on_loopback() const {
-  const auto host = http.listen.substr(0, http.listen.rfind(':'));
-  return host == "localhost" || host == "[::1]" || host.starts_with("127.");
+  for (auto* listen : {&http.listen, &grpc.listen, &rpc.listen}) {
+    const auto host = listen->substr(0, listen->rfind(':'));
+    if (!listen->empty() && host != "localhost" && host != "[::1]" && !host.starts_with("127.")) return false;
+  }
+  return true;
 }
 
-std::vector<core::Via> Settings::listening() const { return {core::Via::http}; }
+std::vector<core::Via> Settings::listening() const {
+  std::vector<core::Via> vias{core::Via::http};
+  if (!grpc.listen.empty()) vias.push_back(core::Via::grpc);
+  if (!rpc.listen.empty()) vias.push_back(core::Via::rpc);
+  return vias;
+}
 
 std::string Settings::local_url() const {
   std::string listen = http.listen;

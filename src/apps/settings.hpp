@@ -18,16 +18,20 @@
 #include "services/mail/mail_service.hpp"
 #include "stores/sqlite/idempotency_store.hpp"
 #include "stores/sqlite/log_store.hpp"
+#include "transports/amqp/options.hpp"
+#include "transports/grpc/options.hpp"
 #include "transports/http/options.hpp"
 #include "transports/queue/queue_options.hpp"
+#include "transports/rpc/options.hpp"
+#include "transports/spool/spool_options.hpp"
 
 namespace flexi::apps {
 
 /// Where the services are that don't run in this process: "http://host:port" and the like, one of each transport.
 struct PeerOptions {
-  std::vector<std::string> authentication{"http://127.0.0.1:8082"};
-  std::vector<std::string> logger{"http://127.0.0.1:8083"};
-  std::vector<std::string> mail{"http://127.0.0.1:8084"};
+  std::vector<std::string> authentication{"http://127.0.0.1:8082", "grpc://127.0.0.1:50082", "rpc://127.0.0.1:5082"};
+  std::vector<std::string> logger{"http://127.0.0.1:8083", "grpc://127.0.0.1:50083", "rpc://127.0.0.1:5083"};
+  std::vector<std::string> mail{"http://127.0.0.1:8084", "grpc://127.0.0.1:50084", "rpc://127.0.0.1:5084"};
   std::vector<std::string> order{"http", "grpc", "rpc"};  ///< the listener's choice, and that of reads
 
   void describe(runtime::OptionVisitor& v);
@@ -49,6 +53,12 @@ struct Settings {
   PeerOptions peers{};
   transports::http::HttpServerOptions http{};
   transports::http::HttpClientOptions http_client{};
+  transports::grpc::GrpcServerOptions grpc{};
+  transports::grpc::GrpcClientOptions grpc_client{};
+  transports::rpc::RpcServerOptions rpc{};
+  transports::rpc::RpcClientOptions rpc_client{};
+  transports::amqp::AmqpOptions amqp{};
+  transports::spool::SpoolOptions spool{};
   services::broker::BrokerOptions broker{};
   services::broker::CustomActions actions{};  ///< the user's own, by name
   services::authentication::AuthenticationOptions authentication{};
@@ -70,6 +80,8 @@ struct Settings {
   runtime::LogLevel level() const;
   runtime::LogFormat format() const;
   bool listens_on_loopback() const;
+  /// Messages go through RabbitMQ, not through the embedded queue.
+  bool has_rabbitmq() const { return !amqp.url.empty(); }
   /// The transports of the network that this process listens on.
   std::vector<core::Via> listening() const;
   /// Where a client on this machine reaches the server, whatever else is valid; the default address where only the server knows its port.

@@ -27,22 +27,27 @@ Result<Storage> Storage::open(const Settings& settings, const RoleTraits& role, 
   Storage storage;
   FLEXI_TRY(storage.database, open_database(directory, process));
   auto& database = *storage.database;
+  FLEXI_TRY(storage.book, runtime::sqlite::LedgerBook::open(database));
   if (role.authentication) {
     FLEXI_TRY(storage.users, stores::sqlite::open_user_store(database));
   }
   if (role.logger) {
-    FLEXI_TRY(storage.logs, stores::sqlite::open_log_store(database, settings.logs));
+    FLEXI_TRY(storage.logs, stores::sqlite::open_log_store(database, settings.logs, storage.book.get()));
   }
   if (role.mail) {
-    FLEXI_TRY(storage.mailbox, mailers::mailbox::SqliteMailbox::open(database));
+    FLEXI_TRY(storage.mailbox, mailers::mailbox::SqliteMailbox::open(database, storage.book.get()));
   }
   if (role.broker) {
     FLEXI_TRY(storage.idempotency, stores::sqlite::SqliteIdempotencyStore::open(database, settings.idempotency));
-    FLEXI_TRY(storage.queue, transports::queue::EmbeddedQueue::open({.database = database, .shards = process.shards, .log = process.log, .metrics = process.metrics},
+  }
+  if (role.broker && !settings.has_rabbitmq()) {
+    FLEXI_TRY(storage.queue, transports::queue::EmbeddedQueue::open({.database = database, .shards = process.shards, .log = process.log, .metrics = process.metrics,
+                                                                     .counted_by_stores = {std::string(core::actions::kLog), std::string(core::actions::kMail)}},
                                                                     settings.queue));
   }
   // The database has one idle work: each part's in turn, until none has anything left.
   std::vector<std::function<bool(runtime::sqlite::Connection&)>> upkeep;
+  upkeep.push_back([book = storage.book.get()](auto& connection) { return book->purge_some(connection, std::chrono::system_clock::now()); });
   if (role.logger) upkeep.push_back(stores::sqlite::LogUpkeep(settings.logs));
   if (role.mail) upkeep.push_back(mailers::mailbox::MailboxUpkeep(settings.mailbox));
   if (storage.idempotency) upkeep.push_back([keys = storage.idempotency.get()](auto& connection) { return keys->purge_some(connection); });

@@ -8,6 +8,7 @@
 #include "apps/role.hpp"
 #include "mailers/mailbox/mailbox.hpp"
 #include "runtime/sqlite/database.hpp"
+#include "runtime/sqlite/ledger_book.hpp"
 #include "stores/sqlite/idempotency_store.hpp"
 #include "transports/queue/embedded_queue.hpp"
 
@@ -16,6 +17,7 @@ namespace flexi::apps {
 /// Everything that this process stores itself, in one database. Parts of other roles are null.
 struct Storage {
   std::unique_ptr<runtime::sqlite::Database> database;
+  std::unique_ptr<runtime::sqlite::LedgerBook> book;  ///< before those who count in it
   std::unique_ptr<core::UserStore> users;
   std::unique_ptr<core::LogStore> logs;
   std::unique_ptr<mailers::mailbox::SqliteMailbox> mailbox;

@@ -109,14 +109,46 @@ std::string SystemView::stores_json() const {
 }
 
 core::awaitable<Result<std::string>> SystemView::queue_json(core::CallContext context) {
-  JsonWriter json;
-  if (!storage_.queue) co_return std::string("null");
+  if (storage_.queue) co_return co_await embedded_json(std::move(context));
+  if (queueing_ && queueing_->rabbitmq()) co_return co_await rabbitmq_json(std::move(context));
+  co_return std::string("null");
+}
+
+core::awaitable<Result<std::string>> SystemView::embedded_json(core::CallContext context) {
   auto state = co_await storage_.queue->status(std::move(context));
   if (!state) co_return state.error();
-  json.begin_object().field("kind", "embedded").field("depth", state.value().depth).field("dead_letters", state.value().dead_letters);
-  json.field("bytes", state.value().bytes).key("oldest_seconds");
-  if (state.value().oldest_age) json.value(state.value().oldest_age->count());
+  auto& [depth, dead_letters, bytes, oldest] = state.value();
+  JsonWriter json;
+  json.begin_object().field("kind", "embedded").field("depth", depth).field("dead_letters", dead_letters).field("bytes", bytes).key("oldest_seconds");
+  if (oldest) json.value(oldest->count());
   else json.raw("null");
+  co_return json.end_object().take();
+}
+
+/// RabbitMQ tells how many messages wait, neither their bytes nor their age.
+core::awaitable<Result<std::string>> SystemView::rabbitmq_json(core::CallContext context) {
+  using Role = transports::amqp::QueueDepth::Role;
+  auto depths = co_await queueing_->rabbitmq()->depths(std::move(context));
+  JsonWriter json;
+  json.begin_object().field("kind", "rabbitmq");
+  if (depths) {
+    std::int64_t waiting = 0, dead = 0;
+    for (auto& queue : depths.value()) (queue.role == Role::dead ? dead : waiting) += queue.messages;
+    json.field("depth", waiting).field("dead_letters", dead).key("queues").begin_array();
+    for (auto& queue : depths.value()) {
+      if (!queue.exists) continue;
+      const char* role = queue.role == Role::work ? "work" : queue.role == Role::retry ? "retry" : "dead";
+      json.begin_object().field("queue", queue.queue).field("role", role).field("messages", queue.messages).field("consumers", queue.consumers).end_object();
+    }
+    json.end_array();
+  } else {
+    json.field("because", depths.error().message);
+  }
+  if (auto* spool = queueing_->spool()) {
+    const auto status = spool->status();
+    json.key("spool").begin_object().field("usable", status.usable).field("messages", status.messages).field("dead_letters", status.dead_letters).field("bytes", status.bytes);
+    json.field("oldest_seconds", std::chrono::duration_cast<std::chrono::seconds>(status.oldest_age).count()).end_object();
+  }
   co_return json.end_object().take();
 }
 

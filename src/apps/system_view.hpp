@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "apps/process.hpp"
+#include "apps/queueing.hpp"
 #include "apps/role.hpp"
 #include "apps/storage.hpp"
 #include "runtime/task_scope.hpp"
@@ -27,6 +28,8 @@ class SystemView {
   core::Handler& handler() { return service_; }
   /// An address that this process listens on.
   void listens(core::Via via, std::string endpoint);
+  /// The queue of this process, once it is open.
+  void shows(Queueing& queueing) { queueing_ = &queueing; }
   /// Takes a sample of all figures every second.
   void start();
   core::awaitable<void> stop();
@@ -38,10 +41,13 @@ class SystemView {
   std::string peers_json() const;
   std::string stores_json() const;
   core::awaitable<core::Result<std::string>> queue_json(core::CallContext context);
+  core::awaitable<core::Result<std::string>> embedded_json(core::CallContext context);
+  core::awaitable<core::Result<std::string>> rabbitmq_json(core::CallContext context);
 
   const Settings& settings_;
   Process& process_;
   Storage& storage_;
+  Queueing* queueing_ = nullptr;
   services::broker::WayBoard board_;
   services::system::SystemService service_;
   runtime::TaskScope scope_;

@@ -128,8 +128,13 @@ std::string toml_text(const std::string& value) {
   std::string text = "\"";
   for (char c : value) {
     if (c == '"' || c == '\\') text += '\\';
-    if (c == '\n') text += "\\n";
-    else text += c;
+    // Source: TOML 1.0, "String": control characters must be escaped
+    if (const auto byte = static_cast<unsigned char>(c); byte >= 0x20 && byte != 0x7f) {
+      text += c;
+    } else {
+      static constexpr char kHex[] = "0123456789abcdef";
+      text.append("\\u00").append(1, kHex[byte >> 4]).append(1, kHex[byte & 15]);
+    }
   }
   return text + '"';
 }

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <boost/json.hpp>
+#include <cstdio>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -339,6 +340,53 @@ int status(const Target& target) {
   if (target.json) std::cout << json::serialize(*data) << "\n";
   else print_status(data->as_object());
   return exit_ok;
+}
+
+int receipt(const Target& target, const std::string& id, const std::string& action) {
+  HttpCall request;
+  request.url = "/receipts/" + url_encode(id) + (action.empty() ? "" : "?action=" + url_encode(action));
+  auto found = exchange(target, request);
+  if (!found) return report(found.error());
+  if (found.value().failed()) return refused(found.value());
+  auto& data = found.value().body.at("data").as_object();
+  const auto state = text(data, "state");
+  if (target.json) {
+    std::cout << json::serialize(data) << "\n";
+  } else {
+    std::cout << printable(text(data, "id")) << "  " << state << (data.contains("where") ? "  (" + text(data, "where") + ")" : "") << "\n";
+    for (auto* key : {"action", "reason", "accepted_at", "at", "attempts", "duplicates", "trace_id"})
+      if (data.contains(key)) std::cout << "  " << key << ": " << printable(text(data, key)) << "\n";
+    if (auto* hops = data.if_contains("hops"))
+      for (auto& hop : hops->as_array()) std::cout << "  " << text(hop.as_object(), "time") << "  " << printable(text(hop.as_object(), "at")) << "\n";
+    if (auto* missing = data.if_contains("not_asked")) std::cerr << "flexiconnect: not all could be asked: " << json::serialize(*missing) << "\n";
+  }
+  return state == "unknown" ? exit_refused : exit_ok;
+}
+
+int ledger(const Target& target) {
+  HttpCall request;
+  request.url = "/ledger";
+  auto read = exchange(target, request);
+  if (!read) return report(read.error());
+  if (read.value().failed()) return refused(read.value());
+  auto& data = read.value().body.at("data").as_object();
+  if (target.json) {
+    std::cout << json::serialize(data) << "\n";
+  } else {
+    constexpr const char* kColumns[] = {"accepted", "stored", "dead_lettered", "discarded", "expired", "in_flight", "unaccounted", "duplicates", "redelivered"};
+    const auto print = [&](const std::string& action, const std::string& way, const json::object* line) {
+      std::printf("%-16s %-7s", printable(action).c_str(), printable(way).c_str());
+      for (auto* column : kColumns) std::printf(" %13s", line ? text(*line, column).c_str() : column);
+      std::printf("\n");
+    };
+    print("action", "way", nullptr);
+    for (auto& line : data.at("lines").as_array()) print(text(line.as_object(), "action"), text(line.as_object(), "way"), &line.as_object());
+    print("all", "", &data);
+    std::fflush(stdout);
+  }
+  if (auto& missing = data.at("not_asked").as_array(); !missing.empty()) std::cerr << "flexiconnect: not all could be asked: " << json::serialize(missing) << "\n";
+  if (data.at("moving").as_bool()) std::cerr << "flexiconnect: messages came and went while it was read\n";
+  return data.at("adds_up").as_bool() || data.at("moving").as_bool() ? exit_ok : exit_refused;
 }
 
 int healthcheck(const Target& target) {

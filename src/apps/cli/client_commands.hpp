@@ -37,6 +37,10 @@ int send(const Target& target, SendOptions options);
 int tail(const Target& target, const std::string& name, const std::string& words, bool follow, unsigned lines);
 int dlq(const Target& target, const DlqOptions& options);
 int status(const Target& target);
+/// Where one message is. @return exit_refused also where nobody has heard of it
+int receipt(const Target& target, const std::string& id, const std::string& action);
+/// What became of all messages. @return exit_refused also where it does not add up
+int ledger(const Target& target);
 int healthcheck(const Target& target);
 
 }  // namespace flexi::apps::cli

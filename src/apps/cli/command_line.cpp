@@ -29,6 +29,7 @@ constexpr const char* kFooter =
     "  echo secret | flexiconnect send auth email=admin@example.com\n"
     "  flexiconnect tail --name event\n"
     "  flexiconnect dlq list\n"
+    "  flexiconnect receipt 01931b7c-…                where that message is\n"
     "  flexiconnect users add you@example.com\n"
     "  flexiconnect backup saved.db\n"
     "\n"
@@ -184,6 +185,13 @@ int run_command_line(int argc, char** argv) {
   dlq_subcommand("replay", "Put one, or all, back into the queue", DlqOptions::What::replay);
   dlq_subcommand("discard", "Drop one, or all, for good", DlqOptions::What::discard);
 
+  std::string receipt_id, receipt_action;
+  auto& receipt_command = command(app, "receipt", "Say where a message is, by its id or your idempotency key", [&] { return receipt(reached(), receipt_id, receipt_action); });
+  receipt_command.add_option("id", receipt_id, "X-Flexi-Id of its answer, or the key that it was sent with")->required();
+  receipt_command.add_option("--action", receipt_action, "log, mail, …: where one key was used for several");
+  add_target(receipt_command, target, true);
+  add_target(command(app, "ledger", "Add up what became of all accepted messages; exit code 1 where some are unaccounted for", [&] { return ledger(reached()); }), target, true);
+
   std::string file;
   auto data_command = [&](const char* name, const char* what, core::Result<void> (*act)(const std::string&, const std::string&), const char* said) {
     auto& sub = command(app, name, what, [&, act, said] {
@@ -200,6 +208,7 @@ int run_command_line(int argc, char** argv) {
   data_command("backup", "Copy the data folder's contents into one file, while it is used or not", backup, "saved to");
   data_command("restore", "Make a data folder from a backup", restore, "restored from");
 
+  add_target(command(app, "status", "Show a running broker's health, rates, queue and addresses", [&] { return status(reached()); }), target, true);
   add_target(command(app, "healthcheck", "Ask a running process whether it lives (for containers)", [&] { return healthcheck(reached()); }), target, false);
   command(app, "check-config", "Check the settings: every problem at once", [&] {
     return with_settings(flags, [](const Settings&) {

@@ -84,6 +84,10 @@ std::vector<ActionTarget> CustomActionOptions::targets() const {
   return all;
 }
 
+bool CustomActionOptions::has_own_consumer() const {
+  return std::any_of(url.begin(), url.end(), [](auto& text) { return text.starts_with(kKey); });
+}
+
 Problems validate(const CustomActions& actions) {
   Problems problems;
   for (auto& [name, action] : actions) {

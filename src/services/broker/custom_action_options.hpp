@@ -26,6 +26,8 @@ struct CustomActionOptions {
   void describe(runtime::OptionVisitor& v);
   /// The targets of a validated action.
   std::vector<ActionTarget> targets() const;
+  /// Whether a consumer of the user's own takes its messages from the queue.
+  bool has_own_consumer() const;
 };
 
 using CustomActions = std::map<std::string, CustomActionOptions>;

@@ -3,6 +3,7 @@
 
 #include <charconv>
 
+#include "core/hops.hpp"
 #include "core/timestamp.hpp"
 #include "runtime/json.hpp"
 #include "transports/http/response.hpp"
@@ -66,6 +67,10 @@ void append_request(std::string& out, const PeerHeader& peer, const core::Reques
   if (request.ack) header(out, "X-Flexi-Ack", core::to_string(*request.ack));
   header(out, "X-Flexi-Timeout-Ms", std::to_string(context.remaining().count()));
   if (request.accepted_at != core::Timestamp{}) header(out, "X-Flexi-Accepted-At", core::to_rfc3339(request.accepted_at));
+  if (!peer.foreign()) {
+    if (request.via != core::Via::automatic) header(out, "X-Flexi-Via", core::to_string(request.via));
+    if (!context.hops.empty() && core::may_be_hops(context.hops)) header(out, "X-Flexi-Hops", context.hops);
+  }
   if (context.trace.valid()) header(out, "traceparent", context.trace.to_traceparent());
   if (!peer.token.empty() && (core::is_administrative(request.action) || !context.caller.empty())) header(out, "Authorization", "Bearer " + peer.token);
   out += "\r\n";

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <functional>
 
+#include "core/hops.hpp"
 #include "core/timestamp.hpp"
 #include "runtime/json.hpp"
 #include "transports/json_codec.hpp"
@@ -15,7 +16,7 @@ namespace beast = boost::beast;
 
 namespace {
 
-constexpr std::string_view kExposed = "Link, X-Flexi-Id, X-Flexi-Way, X-Flexi-Duplicate, X-Flexi-Error, Retry-After";
+constexpr std::string_view kExposed = "Link, X-Flexi-Id, X-Flexi-Way, X-Flexi-Duplicate, X-Flexi-Error, X-Flexi-Sent, Retry-After";
 constexpr std::string_view kAllowedHeaders =
     "Accept, Content-Type, Authorization, X-CSRF-Token, Idempotency-Key, X-Flexi-Via, X-Flexi-Ack, X-Flexi-Timeout-Ms, traceparent";
 
@@ -226,8 +227,7 @@ core::Result<void> Dispatcher::plan_call(Plan& plan, const Head& head, const Rou
       if (body_via && request.via != *via) return core::invalid_argument("X-Flexi-Via and the body's via differ: give one");
       request.via = *via;
     }
-    // The contract's call by name: straight to the logger, answered once it is stored.
-    if (plan.target == Target::log_grpc && !head.via.data() && !body_via) request.via = core::Via::inproc;
+    if (plan.target == Target::log_grpc && !head.via.data() && !body_via) request.via = ingress_.log_grpc;
   }
   if (head.ack.data()) {
     const auto ack = core::ack_from(head.ack);
@@ -235,6 +235,8 @@ core::Result<void> Dispatcher::plan_call(Plan& plan, const Head& head, const Rou
     if (request.ack && *request.ack != *ack) return core::invalid_argument("X-Flexi-Ack and the body's ack differ: give one");
     request.ack = ack;
   }
+  // The contract's call by name is answered once the entry is stored, whichever way there is.
+  if (plan.target == Target::log_grpc && !request.ack && request.via == core::Via::automatic) request.ack = core::Ack::stored;
   FLEXI_TRY(read_identity(plan, head, body_id));
   plan.id = request.id;
   plan.action = request.action;
@@ -279,7 +281,8 @@ core::Result<void> Dispatcher::read_identity(Plan& plan, const Head& head, const
   if (head.idempotency_key.data() && body_id && head.idempotency_key != *body_id)
     return core::invalid_argument("Idempotency-Key and the body's id differ: give one");
   request.id_from_caller = head.idempotency_key.data() || body_id;
-  if (between_ours && head.flexi_id.data()) {
+  plan.inner = between_ours && head.flexi_id.data();
+  if (plan.inner) {
     // The peer has scoped the key already; a stranger must not name an administrator's.
     if (head.flexi_id.starts_with('~') && plan.context.caller.empty()) return core::invalid_argument("X-Flexi-Id must not begin with '~'");
     FLEXI_TRY(request.id, core::MessageId::parse(head.flexi_id));
@@ -294,8 +297,18 @@ core::Result<void> Dispatcher::read_identity(Plan& plan, const Head& head, const
     if (!time) return core::invalid_argument("X-Flexi-Accepted-At must be an RFC 3339 time such as 2026-11-24T09:30:00Z");
     request.accepted_at = time.value();
   }
+  // By which way it comes: a broker of ours says so, behind the queue too; anybody else came by HTTP.
+  if (between_ours) request.via = core::Via::http;
+  if (plan.inner) {
+    if (head.via.data()) {
+      const auto via = core::via_from(head.via);
+      if (!via) return core::invalid_argument("X-Flexi-Via must be one of auto, inproc, http, rpc, grpc, amqp");
+      request.via = *via;
+    }
+    if (core::may_be_hops(head.hops)) plan.context.hops = head.hops;
+  }
   // Only what can be told apart from a retry may overtake its neighbour on the same connection.
-  plan.parallel = between_ours && head.flexi_id.data() && request.action == core::actions::kLog;
+  plan.parallel = plan.inner && request.action == core::actions::kLog;
   return core::ok();
 }
 
@@ -322,9 +335,12 @@ Answer Dispatcher::finish(const Plan& plan, const core::Result<core::Reply>& res
   if (!result) {
     auto& error = result.error();
     const bool contract = plan.target == Target::handle || plan.target == Target::log_grpc;
-    if (!error.detail.empty() || error.kind == core::ErrorKind::internal)
-      ingress_.process.log.warning("request failed", {{"action", plan.action}, {"id", plan.id.str()}, {"kind", core::to_string(error.kind)},
-                                                      {"message", error.message}, {"detail", error.detail}, {"trace", plan.context.trace.to_traceparent()}});
+    if (!error.detail.empty() || error.kind == core::ErrorKind::internal || error.kind == core::ErrorKind::unavailable) {
+      // One warning per failed request: where this process is the broker too, the broker's ingress says it.
+      const auto level = plan.inner && ingress_.broker ? runtime::LogLevel::debug : runtime::LogLevel::warning;
+      ingress_.process.log.write(level, "request failed", {{"action", plan.action}, {"id", plan.id.str()}, {"kind", core::to_string(error.kind)},
+                                                           {"message", error.message}, {"detail", error.detail}, {"trace", plan.context.trace.to_traceparent()}});
+    }
     answer = error_answer(error, contract && error.kind == core::ErrorKind::unimplemented ? 400 : status_of(error.kind));
   } else {
     auto& reply = result.value();
@@ -337,7 +353,9 @@ Answer Dispatcher::finish(const Plan& plan, const core::Result<core::Reply>& res
       answer.content_type = "text/event-stream";
       answer.header("Cache-Control", "no-cache");
     } else {
-      append_envelope(answer.body, false, reply.message, reply.data, reply.next);
+      // Over RPC the remote method's own text would be the answer; this call's is always the same.
+      const bool logged = plan.target == Target::log_grpc && !reply.way.starts_with("amqp");
+      append_envelope(answer.body, false, logged ? "logged" : reply.message, reply.data, reply.next);
     }
   }
   if (is_contract_call(plan.target)) answer.header("X-Flexi-Id", plan.id.str());
@@ -348,7 +366,8 @@ Answer Dispatcher::finish(const Plan& plan, const core::Result<core::Reply>& res
 Answer Dispatcher::too_large(const Head& head) const {
   const auto* route = find_route(head.method, head.path).route;
   const bool contract = route && is_contract_call(route->target);
-  auto answer = refusal(contract ? 400 : 413, "the body must be at most " + std::to_string(options_.max_body_bytes) + " bytes");
+  // /actions/… has the contract's CORS, but is none of its calls.
+  auto answer = refusal(contract && route->target != Target::action ? 400 : 413, "the body must be at most " + std::to_string(options_.max_body_bytes) + " bytes");
   if (contract && is_web_origin(head.origin)) answer.headers += cors_headers(head.origin);
   return answer;
 }

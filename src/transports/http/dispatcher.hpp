@@ -22,6 +22,7 @@ struct Plan {
   std::string action{};
   Target target = Target::hit;
   std::string cors{};                ///< header lines for every answer to this request
+  bool inner = false;                ///< comes from another of our own hops, which answers for it
   bool parallel = false;             ///< may run beside the requests pipelined after it
 };
 

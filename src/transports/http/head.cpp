@@ -25,7 +25,7 @@ constexpr Wanted kWanted[] = {{"Content-Type", &Head::content_type},     {"Origi
                               {"Sec-Fetch-Mode", &Head::fetch_mode},     {"Idempotency-Key", &Head::idempotency_key},
                               {"traceparent", &Head::traceparent},       {"X-Flexi-Via", &Head::via},
                               {"X-Flexi-Ack", &Head::ack},               {"X-Flexi-Timeout-Ms", &Head::timeout_ms},
-                              {"X-Flexi-Accepted-At", &Head::accepted_at}, {"X-Flexi-Id", &Head::flexi_id},
+                              {"X-Flexi-Accepted-At", &Head::accepted_at}, {"X-Flexi-Hops", &Head::hops}, {"X-Flexi-Id", &Head::flexi_id},
                               {"Access-Control-Request-Method", &Head::preflight_method}};
 
 /// Source: RFC 9112 section 3.2. Origin form, "*" for OPTIONS, and the absolute form that every server must take.

@@ -43,6 +43,7 @@ struct Ingress {
   core::Handler* broker = nullptr;    ///< `POST /`, `/handle`, `/log-gRPC`; null: these are 404
   core::Handler* services = nullptr;  ///< `/authenticate`, `/log`, `/send`, `/actions/…`; null: these are 404
   std::vector<StaticResource> resources{};
+  core::Via log_grpc = core::Via::automatic;  ///< how `POST /log-gRPC` goes on: grpc where the broker has that way
 };
 
 /// Listens on every shard. The handlers outlive the server's stop().

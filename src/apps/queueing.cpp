@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apps/queueing.hpp"
+
+namespace flexi::apps {
+
+using core::Result;
+
+Result<void> Queueing::open(const Settings& settings, const RoleTraits& role, Storage& storage, Process& process, std::string admin_token) {
+  storage_ = &storage;
+  if (storage.queue) {
+    letters_ = storage.queue.get();
+    FLEXI_TRY(publisher_, storage.queue->connect(""));
+    return core::ok();
+  }
+  if (!settings.has_rabbitmq() || !(role.broker || role.listener)) return core::ok();
+  auto options = settings.amqp;
+  for (auto& [name, action] : settings.actions) {
+    options.actions.push_back(name);
+    if (action.has_own_consumer()) options.consumed_elsewhere.push_back(name);
+  }
+  FLEXI_TRY(rabbitmq_, transports::amqp::make_transport(std::move(options), {process.metrics, process.readiness, process.log, process.shards, std::move(admin_token)}));
+  letters_ = rabbitmq_.get();
+  if (!role.broker) return core::ok();
+  FLEXI_TRY(publisher_, rabbitmq_->connect());
+  auto spool = settings.spool;
+  if (spool.directory.empty()) spool.directory = settings.data_dir + "/spool";
+  spool_ = transports::spool::Spool::open({process.shards, process.log, process.metrics}, spool, *publisher_);
+  letters_ = &joined_.emplace(std::vector<std::reference_wrapper<core::DeadLetters>>{*rabbitmq_, *spool_});
+  return core::ok();
+}
+
+std::optional<services::broker::BrokerWay> Queueing::way() {
+  if (spool_) return services::broker::BrokerWay{core::Via::amqp, *spool_, &spool_->straight()};
+  if (publisher_) return services::broker::BrokerWay{core::Via::amqp, *publisher_};
+  return std::nullopt;
+}
+
+std::vector<core::ReceiptSource*> Queueing::receipts() {
+  std::vector<core::ReceiptSource*> all;
+  if (spool_) all.push_back(spool_.get());
+  if (storage_->queue) all.push_back(storage_->queue.get());
+  return all;
+}
+
+Result<void> Queueing::consume(core::Handler& listener) {
+  if (storage_->queue) {
+    FLEXI_TRY(consumer_, storage_->queue->serve(listener));
+  } else if (rabbitmq_) {
+    FLEXI_TRY(consumer_, rabbitmq_->serve(listener));
+  }
+  return core::ok();
+}
+
+Result<void> Queueing::take_requests(core::Handler& broker) {
+  if (rabbitmq_) {
+    FLEXI_TRY(requests_, rabbitmq_->serve_requests(broker));
+  }
+  return core::ok();
+}
+
+core::awaitable<void> Queueing::stop_requests(core::StopOptions grace) {
+  if (requests_) co_await requests_->stop(grace);
+}
+
+core::awaitable<void> Queueing::stop(core::StopOptions grace) {
+  if (consumer_) co_await consumer_->stop(grace);
+  if (spool_) co_await spool_->stop(grace);
+  if (publisher_) co_await publisher_->stop(grace);
+  if (rabbitmq_) co_await rabbitmq_->stop();
+  if (storage_ && storage_->queue) co_await storage_->queue->stop();
+}
+
+}  // namespace flexi::apps

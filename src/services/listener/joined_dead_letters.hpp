@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "core/dead_letters.hpp"
+
+namespace flexi::services::listener {
+
+/// Several places that keep dead letters as one: a queue's, and those that its publisher's spool could not hand over.
+/// Lists one place after the other, so letters are newest first within each.
+/// Lifetime/threads: any thread; the places outlive it
+class JoinedDeadLetters final : public core::DeadLetters {
+ public:
+  explicit JoinedDeadLetters(std::vector<std::reference_wrapper<core::DeadLetters>> places) : places_(std::move(places)) {}
+  /// @return invalid_argument for a cursor that is not one
+  core::awaitable<core::Result<core::DeadLetterPage>> list(unsigned limit, std::string cursor, core::CallContext context) override;
+  /// Where a place can't be asked, the others are; not_found only where all were.
+  core::awaitable<core::Result<core::DeadLetter>> get(core::MessageId id, core::CallContext context) override;
+  core::awaitable<core::Result<void>> replay(core::MessageId id, core::CallContext context) override;
+  core::awaitable<core::Result<void>> discard(core::MessageId id, core::CallContext context) override;
+
+ private:
+  std::vector<std::reference_wrapper<core::DeadLetters>> places_;
+};
+
+}  // namespace flexi::services::listener

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/listener/joined_dead_letters.hpp"
+
+#include <gtest/gtest.h>
+
+#include "runtime/shards.hpp"
+
+namespace flexi::services::listener {
+namespace {
+
+using core::Result;
+
+/// Letters "<name>0" … in memory; pages by position.
+class Place final : public core::DeadLetters {
+ public:
+  Place(std::string name, int count) {
+    for (int i = 0; i < count; ++i) letters.push_back(name + std::to_string(i));
+  }
+  std::vector<std::string> letters;
+  bool down = false;
+
+  core::awaitable<Result<core::DeadLetterPage>> list(unsigned limit, std::string cursor, core::CallContext) override {
+    if (down) co_return core::unavailable("down");
+    core::DeadLetterPage page;
+    std::size_t at = cursor.empty() ? 0 : std::stoul(cursor);
+    for (; at < letters.size() && page.letters.size() < limit; ++at) page.letters.push_back({.id = core::MessageId::from_key(letters[at], "").value()});
+    if (at < letters.size()) page.next = std::to_string(at);
+    co_return page;
+  }
+  core::awaitable<Result<core::DeadLetter>> get(core::MessageId id, core::CallContext) override {
+    if (down) co_return core::unavailable("down");
+    for (auto& letter : letters)
+      if (letter == id.str()) co_return core::DeadLetter{.id = id};
+    co_return core::not_found("none");
+  }
+  core::awaitable<Result<void>> replay(core::MessageId id, core::CallContext context) override { return discard(id, context); }
+  core::awaitable<Result<void>> discard(core::MessageId id, core::CallContext) override {
+    if (std::erase(letters, id.str()) == 0) co_return core::not_found("none");
+    co_return core::ok();
+  }
+};
+
+class JoinedDeadLettersTest : public ::testing::Test {
+ protected:
+  Place queue{"q", 5}, spool{"s", 3};
+  JoinedDeadLetters joined{{queue, spool}};
+  runtime::Shards shards{1};
+  template <class T>
+  T run(core::awaitable<T> work) {
+    std::optional<T> result;
+    shards.run(keep(std::move(work), result));
+    return std::move(*result);
+  }
+  template <class T>
+  static core::awaitable<void> keep(core::awaitable<T> work, std::optional<T>& result) {
+    result.emplace(co_await std::move(work));
+  }
+  static core::MessageId id(const char* text) { return core::MessageId::from_key(text, "").value(); }
+};
+
+TEST_F(JoinedDeadLettersTest, EveryPageSizeListsEachLetterOnce) {
+  for (unsigned limit = 1; limit <= 9; ++limit) {
+    std::vector<std::string> seen;
+    std::string cursor;
+    do {
+      auto page = run(joined.list(limit, cursor, {}));
+      ASSERT_TRUE(page) << page.error().message;
+      ASSERT_LE(page.value().letters.size(), limit);
+      for (auto& letter : page.value().letters) seen.push_back(letter.id.str());
+      cursor = page.value().next;
+    } while (!cursor.empty());
+    EXPECT_EQ(seen, (std::vector<std::string>{"q0", "q1", "q2", "q3", "q4", "s0", "s1", "s2"})) << limit;
+  }
+}
+
+TEST_F(JoinedDeadLettersTest, ACursorOfNoPageIsRefused) {
+  for (std::string cursor : {"x", "7/", "/", "1", "-1/"}) {
+    auto page = run(joined.list(5, cursor, {}));
+    ASSERT_FALSE(page) << cursor;
+    EXPECT_EQ(page.error().kind, core::ErrorKind::invalid_argument) << cursor;
+  }
+}
+
+TEST_F(JoinedDeadLettersTest, ALetterIsFoundWhereverItIs) {
+  EXPECT_TRUE(run(joined.get(id("s1"), {})));
+  ASSERT_TRUE(run(joined.discard(id("s1"), {})));
+  EXPECT_EQ(spool.letters.size(), 2u);
+  EXPECT_EQ(queue.letters.size(), 5u);
+  EXPECT_EQ(run(joined.get(id("s1"), {})).error().kind, core::ErrorKind::not_found);
+}
+
+TEST_F(JoinedDeadLettersTest, APlaceThatCantBeAskedHidesNoLetterAndIsNotAnAbsence) {
+  queue.down = true;
+  EXPECT_TRUE(run(joined.get(id("s1"), {})));
+  EXPECT_EQ(run(joined.get(id("nowhere"), {})).error().kind, core::ErrorKind::unavailable);
+}
+
+}  // namespace
+}  // namespace flexi::services::listener
