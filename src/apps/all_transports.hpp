@@ -39,7 +39,8 @@ class AllTransports {
   /// A client of a service that is not ours, which never sees the administrator's token: by HTTP its one URL.
   core::Result<std::unique_ptr<core::Client>> connect_foreign(const std::string& endpoint);
   /// Every listener that the settings name, HTTP's first.
-  core::Result<std::vector<Listening>> serve(const Served& served);
+  /// @param all gets each one as it is made, so that those can be stopped where a later one can't listen
+  core::Result<void> serve(const Served& served, std::vector<Listening>& all);
 
  private:
   core::Result<std::unique_ptr<core::Client>> connect(const std::string& endpoint, const std::string& token);

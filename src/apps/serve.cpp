@@ -70,7 +70,7 @@ class Running {
     if (role_.broker) messages_.open(storage_, process_, ways_, queueing_);
     if (role_.broker) broker_ = services::broker::make_broker(broker_parts(), settings_.broker);
     FLEXI_TRY(consume());
-    FLEXI_TRY(listeners_, transports_.serve({.broker = broker_.get(), .services = role_.owns_data() ? services_.router.get() : nullptr, .page = role_.page, .log_grpc = log_grpc()}));
+    FLEXI_TRY(transports_.serve({.broker = broker_.get(), .services = role_.owns_data() ? services_.router.get() : nullptr, .page = role_.page, .log_grpc = log_grpc()}, listeners_));
     for (auto& listener : listeners_) system_.listens(listener.via, listener.server->endpoint());
     system_.start();
     if (role_.broker) messages_.start(process_);
