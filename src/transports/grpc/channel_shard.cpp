@@ -44,7 +44,7 @@ class ChannelShard::Peer final : public ConnectionOwner {
 
   const Endpoint& endpoint() const { return endpoint_; }
   ClientConnection* at_hand() { return current_ && waiters_.empty() && current_->usable() && current_->has_room() ? current_ : nullptr; }
-  bool unused() const { return open_.empty() && !connecting_ && waiters_.empty(); }
+  bool unused() const { return open_.empty() && !connecting_ && within_ == 0; }
 
   /// Returns when there is room, or a reason why there will be none.
   core::awaitable<core::Result<ClientConnection*>> wait(Clock::time_point deadline) {
@@ -52,10 +52,11 @@ class ChannelShard::Peer final : public ConnectionOwner {
       connecting_ = true;
       shard_.scope_.spawn(connect());
     }
-    ++shard_.waiting_;
+    ++shard_.waiting_, ++within_;
     auto start = [this, deadline](std::shared_ptr<runtime::Completion<void>> completion) { waiters_.push_back({std::move(completion), deadline}); };
     auto woken = co_await runtime::wait_for_completion<void>(std::move(start), core::cancelled("the call was cancelled"));
-    --shard_.waiting_;
+    --shard_.waiting_, --within_;
+    if (!woken && woken.error().kind == core::ErrorKind::cancelled && Clock::now() >= deadline) co_return too_late();
     if (!woken) co_return woken.error();
     co_return current_ && current_->usable() && current_->has_room() ? current_ : nullptr;
   }
@@ -133,6 +134,7 @@ class ChannelShard::Peer final : public ConnectionOwner {
   ClientConnection* current_ = nullptr;      ///< takes new calls
   std::vector<ClientConnection*> open_;      ///< that, and those that still end their calls
   std::list<Waiter> waiters_;
+  std::size_t within_ = 0;  ///< coroutines in wait()
   bool connecting_ = false;
 };
 

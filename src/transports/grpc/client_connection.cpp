@@ -119,8 +119,9 @@ void ClientConnection::defer(ClientCall& call) {
 
 void ClientConnection::after_wire() {
   if (std::exchange(just_settled_, false) && !std::exchange(was_ready_, true)) owner_.connection_ready();
+  // Who is woken here may begin other calls at once, or stop the channel.
+  if (std::exchange(looking_, true)) return;
   bool room = false;
-  // Who is woken here may begin other calls at once.
   for (std::size_t i = 0; i < deferred_.size(); ++i) {
     auto& call = *deferred_[i];
     call.wake();
@@ -130,6 +131,7 @@ void ClientConnection::after_wire() {
     room = true;
   }
   deferred_.clear();
+  looking_ = false;
   // Whoever waits for this connection goes on with another.
   if ((room && usable()) || std::exchange(just_left_, false)) owner_.connection_has_room();
   if (leaving_ && calls_.empty() && !closing()) refuse(NGHTTP2_NO_ERROR, "done");

@@ -81,7 +81,7 @@ class ClientConnection final : public Session {
   std::vector<ClientCall*> deferred_;
   std::string why_ = "the connection to the service broke";
   Time idle_since_;
-  bool leaving_ = false, ended_ = false, just_settled_ = false, just_left_ = false, was_ready_ = false;
+  bool leaving_ = false, ended_ = false, just_settled_ = false, just_left_ = false, was_ready_ = false, looking_ = false;
 };
 
 }  // namespace flexi::transports::grpc

@@ -102,16 +102,18 @@ void ServerConnection::defer(ServerStream& stream) {
 
 void ServerConnection::after_wire() {
   // A method that is started here may bring more.
+  if (std::exchange(looking_, true)) return;
   for (std::size_t i = 0; i < deferred_.size(); ++i) {
     auto& stream = *deferred_[i];
     // Still deferred: a method that ends in here leaves the stream to this loop.
-    if (std::exchange(stream.start_, false) && !stream.over()) start(stream);
+    if (std::exchange(stream.start_, false) && !stream.over() && !closing()) start(stream);
     if (stream.closed_ && stream.signal_) stream.signal_->emit(asio::cancellation_type::terminal);
     stream.wake();
     stream.deferred_ = false;
     if (stream.closed_ && !stream.running_) release(stream);
   }
   deferred_.clear();
+  looking_ = false;
 }
 
 void ServerConnection::on_end() {

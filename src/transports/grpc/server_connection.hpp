@@ -27,6 +27,7 @@ class ServerConnection final : public Session {
   const GrpcServerOptions& options() const { return shard_.shared().options; }
   Time time() const { return now(); }
   bool ended() const { return ended_; }
+  std::size_t calls() const { return streams_.size(); }
   bool peer_is_loopback() const { return loopback_; }
   std::string_view peer() const { return peer_; }
   /// To be looked at as soon as nghttp2 has returned.
@@ -55,7 +56,7 @@ class ServerConnection final : public Session {
   std::vector<ServerStream*> deferred_;
   std::string peer_;
   Time idle_since_, last_at_ = Time::max();  ///< last_at_: when a draining connection refuses what is new
-  bool loopback_ = false, ended_ = false, draining_ = false;
+  bool loopback_ = false, ended_ = false, draining_ = false, looking_ = false;
 };
 
 }  // namespace flexi::transports::grpc

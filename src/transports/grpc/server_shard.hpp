@@ -51,6 +51,7 @@ class ServerShard {
   void count(Code code) { ++counted_[static_cast<std::size_t>(code) % 17]; }
   /// Bytes of messages that this shard holds for all its calls.
   void hold(std::int64_t bytes) { held_ += bytes; }
+  std::int64_t held() const { return held_; }
   bool full() const { return held_ > shared_.options.max_buffered_bytes; }
 
  private:

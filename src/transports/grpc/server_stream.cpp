@@ -108,6 +108,8 @@ void ServerStream::data(std::string_view bytes) {
     finish_over_method(to_status(fed.error()), too_large);
     return connection_.defer(*this);
   }
+  if (entry_ && entry_->unary && in_.messages() > 1)
+    return finish({Code::unimplemented, "this method takes one message, not " + std::to_string(in_.messages()), {}});
   // A message that is still coming is taken in whole; behind whole ones the peer waits until they are read.
   if (in_.messages() == 0) consume(unconsumed_);
   else if (running_) connection_.defer(*this);

@@ -236,7 +236,7 @@ core::awaitable<void> Session::linger() {
   if (broken_) co_return;
   co_await link_.shutdown();
   ec = {};
-  for (std::size_t total = 0; total < kLingerBytes && !ec;) total += co_await link_.read_some(asio::buffer(in_), ec);
+  for (std::size_t total = 0; total < kLingerBytes && !ec;) total += co_await link_.socket().async_read_some(asio::buffer(in_), asio::redirect_error(asio::use_awaitable, ec));
 }
 
 void Session::kick() {
