@@ -44,7 +44,8 @@ class Instance:
     def __init__(self, folder, data_dir=None, settings=None, preexec_fn=None):
         self.folder = folder
         self.data_dir = data_dir or folder / "data"
-        self.settings = {"FLEXI_HTTP_LISTEN": "127.0.0.1:0", "FLEXI_DATA_DIR": self.data_dir} | (settings or {})
+        listen = {f"FLEXI_{transport}_LISTEN": "127.0.0.1:0" for transport in ("HTTP", "GRPC", "RPC")}
+        self.settings = listen | {"FLEXI_DATA_DIR": self.data_dir} | (settings or {})
         self.preexec_fn = preexec_fn
         self.process = None
         self.url = None
