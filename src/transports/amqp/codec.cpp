@@ -241,6 +241,8 @@ Message for_retry(Message m, const core::Error& error, std::int64_t failed) {
   m.set(headers::kError, std::string(core::to_string(error.kind)));
   m.set(headers::kReason, shortened(error.message));
   if (!m.number(headers::kFirstAt)) m.set(headers::kFirstAt, now_micros());
+  // Of a foreign message this is the first that anybody knows of its time: it must not grow younger with each look.
+  if (!m.text(headers::kAcceptedAt) && m.timestamp <= 0) m.set(headers::kAcceptedAt, core::to_rfc3339(std::chrono::system_clock::now()));
   return m;
 }
 
@@ -283,6 +285,7 @@ core::DeadLetter read_dead_letter(std::string_view action, const std::string& qu
   letter.accepted_at = accepted_at(message);
   if (const auto dead = message.number(headers::kDeadAt)) letter.dead_at = core::from_unix_micros(*dead);
   else letter.dead_at = core::from_unix_micros(message.death_time * 1'000'000);
+  if (!message.text(headers::kAcceptedAt) && message.timestamp <= 0) letter.accepted_at = letter.dead_at;
   if (auto* reason = message.text(headers::kReason); reason && message.number(headers::kDeadAt)) {
     letter.reason = text_or(message, headers::kError, "internal") + ": " + *reason;
   } else {
