@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RabbitMQ goes away, comes back, is full, is frozen: what was answered 202 is stored, once, and in order."""
+
+import time
+
+import pytest
+import rabbitmq as rabbit
+from amqp_support import Foreign, ready, settings, stored
+from conftest import envelope, eventually, post_log
+
+
+@pytest.fixture(scope="module")
+def server():
+    """One that these tests stop and start, each leaving it up and empty of its own vhost."""
+    if reason := rabbit.why_not():
+        pytest.skip(reason)
+    with rabbit.Server() as own:
+        yield own
+
+
+@pytest.fixture
+def url(server, unique):
+    yield server.add_vhost(unique)
+    server.delete_vhost(unique)
+
+
+def post(client, data, **fields):
+    return post_log(client, "outage", data, **fields)
+
+
+def post_all(client, unique, first, last, way=None):
+    for number in range(first, last):
+        response = post(client, f"{unique}-{number}", via="amqp", ack="accepted")
+        envelope(response, 202)
+        if way:
+            assert response.headers["x-flexi-way"] == way, number
+
+
+def test_an_outage_is_bridged_in_order_and_seen(server, url, make_instance, unique):
+    instance = ready(make_instance(settings=settings(url)).start())
+    with instance.client() as client:
+        with Foreign(url) as other:
+            other.channel.queue_declare("tap", durable=True, arguments={"x-queue-type": "quorum"})
+            other.channel.queue_bind("tap", "logs_topic", "log.INFO")
+        post_all(client, unique, 0, 20, "amqp")
+        server.stop()
+        try:
+            eventually(lambda: client.get("/readyz").status_code == 503, "it says that RabbitMQ is away")
+            assert client.get("/healthz").status_code == 200
+            post_all(client, unique, 20, 120, "amqp;queue=spool")
+            direct = post(client, unique + "-direct", ack="accepted")
+            envelope(direct, 202)
+            assert not direct.headers["x-flexi-way"].startswith("amqp"), "auto takes the direct ways first"
+            refused = post(client, unique + "-stored", via="amqp", ack="stored")
+            envelope(refused, 503)
+            auth = client.post("/handle", json={"action": "auth", "via": "amqp", "auth": {"email": "admin@example.com", "password": "verysecret"}})
+            envelope(auth, 503)
+            receipt = client.get(f"/receipts/{post(client, unique + '-asked', via='amqp', ack='accepted').headers['x-flexi-id']}")
+            assert receipt.status_code == 200 and "spooled" in receipt.text, receipt.text
+            assert "flexi_spool_depth 1" in eventually(lambda: next((m for m in [client.get("/metrics").text] if "flexi_spool_depth 1" in m), None), "metrics show it")
+            # A new process finds what the old one left.
+            instance.kill()
+            instance.start()
+        finally:
+            server.start()
+        with instance.client() as later:
+            post_all(later, unique, 120, 140)
+        ready(instance)
+        expected = {f"{unique}-{n}" for n in range(140)} | {unique + "-direct", unique + "-asked"}
+        counts = eventually(lambda: next((c for c in [stored(instance, name="outage")] if len(c) == len(expected)), None), "all are stored", 60)
+        assert set(counts) == expected and set(counts.values()) == {1}
+        with Foreign(url) as other:
+            seen = []
+            for _, _, body in other.all("tap"):
+                data = body.decode().split(unique + "-")[1].split('"')[0]
+                if data.isdigit() and int(data) not in seen:
+                    seen.append(int(data))
+            assert seen == list(range(140)), "in order, and what came later behind it"
+            assert other.depth("flexi.log.dlq") == 0, "an outage makes no dead letters"
+
+
+def test_it_starts_while_rabbitmq_is_absent_and_recovers_alone(server, url, make_instance, unique):
+    server.stop()
+    try:
+        instance = make_instance(settings=settings(url)).start()
+        with instance.client() as client:
+            assert client.get("/readyz").status_code == 503 and "rabbitmq" in client.get("/readyz").text
+            post_all(client, unique, 0, 5, "amqp;queue=spool")
+    finally:
+        server.start()
+    ready(instance)
+    eventually(lambda: len(stored(instance, name="outage")) == 5, "all are stored", 60)
+    assert set(stored(instance, name="outage").values()) == {1}
+
+
+def test_dead_letters_survive_a_restart_of_rabbitmq(server, url, make_instance, unique):
+    instance = ready(make_instance(settings=settings(url)).start())
+    with Foreign(url) as other:
+        other.publish("logs_topic", "log.INFO", b"no json", message_id=unique)
+    with instance.client() as client:
+        before = eventually(lambda: next(iter(client.get("/dlq").json().get("data", [])), None), "it is a dead letter")
+        server.kill()
+        envelope(client.get("/dlq"), 503)
+        server.start()
+        ready(instance)
+        assert eventually(lambda: next(iter(client.get("/dlq").json().get("data", [])), None), "it is still there") == before
+        envelope(client.delete(f"/dlq/{unique}"), 200)
+
+
+def test_while_rabbitmqs_disk_is_full_messages_wait_in_the_spool(server, url, make_instance, unique):
+    instance = ready(make_instance(settings=settings(url)).start())
+    with instance.client() as client:
+        post_all(client, unique, 0, 5, "amqp")
+        server.disk_alarm(True)
+        try:
+            # RabbitMQ blocks a connection when it next publishes.
+            eventually(lambda: post(client, unique + "-blocked", via="amqp", ack="accepted", headers={"Idempotency-Key": unique}).headers["x-flexi-way"] == "amqp;queue=spool",
+                       "it is spooled")
+            post_all(client, unique, 5, 30, "amqp;queue=spool")
+        finally:
+            server.disk_alarm(False)
+        counts = eventually(lambda: next((c for c in [stored(instance, name="outage")] if len(c) == 31), None), "all are stored", 60)
+        assert set(counts.values()) == {1}
+
+
+def test_a_frozen_rabbitmq_holds_nobody_up(server, url, make_instance, unique):
+    instance = ready(make_instance(settings=settings(url, FLEXI_SPOOL_PATIENCE="500ms")).start())
+    with instance.client() as client:
+        post_all(client, unique, 0, 5, "amqp")
+        server.freeze()
+        try:
+            begun = time.monotonic()
+            post_all(client, unique, 5, 30, "amqp;queue=spool")
+            assert time.monotonic() - begun < 5, "only the first one waits"
+        finally:
+            server.thaw()
+        counts = eventually(lambda: next((c for c in [stored(instance, name="outage")] if len(c) == 30), None), "all are stored", 60)
+        assert set(counts.values()) == {1}
+
+
+def test_cut_connections_and_damaged_bytes_lose_nothing(server, url, make_instance, make_gate, unique):
+    gate = make_gate(("127.0.0.1", server.port))
+    instance = ready(make_instance(settings=settings(server.url_of(unique, gate.port))).start())
+    total = 0
+    with instance.client() as client:
+        for trouble in (gate.cut, lambda: gate.cut_after(up=777), lambda: gate.cut_after(down=33), lambda: gate.corrupt(chunks=1), gate.refuse, server.close_connections):
+            trouble()
+            post_all(client, unique, total, total + 40)
+            gate.heal()
+            total += 40
+        ready(instance)
+        counts = eventually(lambda: next((c for c in [stored(instance, name="outage")] if len(c) >= total), None), "all are stored", 60)
+        assert set(counts) == {f"{unique}-{n}" for n in range(total)} and set(counts.values()) == {1}
+
+
+def test_a_full_spool_and_a_missing_volume_are_503_never_a_false_202(server, url, make_instance, tmp_path, unique):
+    full = ready(make_instance(settings=settings(url, FLEXI_SPOOL_MAX_MESSAGES="5")).start())
+    (tmp_path / "file").write_text("no folder")
+    missing = ready(make_instance(settings=settings(url, FLEXI_SPOOL_DIRECTORY=tmp_path / "file" / "spool")).start())
+    server.stop()
+    try:
+        with full.client() as client:
+            post_all(client, unique, 0, 5, "amqp;queue=spool")
+            response = post(client, unique + "-more", via="amqp", ack="accepted")
+            envelope(response, 503)
+            assert int(response.headers["retry-after"]) >= 1
+        with missing.client() as client:
+            response = post(client, unique + "-lost", via="amqp", ack="accepted")
+            envelope(response, 503)
+            assert int(response.headers["retry-after"]) >= 1
+    finally:
+        server.start()
+    ready(full), ready(missing)
+
+    def both():
+        return stored(full, name="outage") | stored(missing, name="outage")
+
+    eventually(lambda: set(both()) == {f"{unique}-{n}" for n in range(5)}, "what was accepted is stored, and nothing else", 60)
+    with missing.client() as client:
+        post_all(client, unique, 5, 6, "amqp")
