@@ -14,7 +14,7 @@ async def main():
     host, port = (sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:5001").rsplit(":", 1)
     stream = await capnp.AsyncIoStream.create_connection(host=host, port=int(port))
     table = capnp.TwoPartyClient(stream).bootstrap().cast_as(flexiconnect.ExportTable)
-    broker = (await table.get("Broker")).object.cast_as(flexiconnect.Broker)
+    broker = (await table.get("Broker")).object.as_interface(flexiconnect.Broker)
     answer = await broker.handle(
         request={"payload": {"log": {"name": "event", "data": "Some kind of RPC data"}}},
         meta={"id": "order-18", "ack": "stored", "via": "auto", "timeoutMs": 2000},

@@ -45,6 +45,7 @@ class ClientShard {
       auto connected = co_await connection->ready();
       if (!connected && connected.error().kind != core::ErrorKind::unavailable) co_return connected.error();  // its caller left
       bool going_away = false;
+      if (connected && context.expired()) co_return core::deadline_exceeded("the request's time was over before it was sent");
       if (connected) {
         const auto allowed = context.remaining();
         auto reply = co_await connection->call(request, context, going_away);

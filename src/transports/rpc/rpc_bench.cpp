@@ -61,6 +61,14 @@ asio::awaitable<void> caller(core::Client* client, std::size_t bytes, Clock::tim
   }
 }
 
+/// CPU time of a process, which a busy machine doesn't change.
+double cpu_seconds(pid_t process) {
+  clockid_t clock;
+  timespec time{};
+  if (::clock_getcpuclockid(process, &clock) == 0) ::clock_gettime(clock, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) / 1e9;
+}
+
 asio::awaitable<void> run(core::Client* client, int in_flight, std::size_t bytes, Clock::time_point end, Figures* figures) {
   runtime::TaskScope scope(co_await asio::this_coro::executor, "callers", runtime::LogSink::none());
   for (int i = 0; i < in_flight; ++i) scope.spawn(caller(client, bytes, end, figures));
@@ -87,14 +95,17 @@ int main(int argc, char** argv) {
     for (int round = 0; round < 2; ++round) {
       Figures figures;
       const auto begin = Clock::now();
+      const double client_cpu = cpu_seconds(::getpid()), server_cpu = cpu_seconds(child);
       shards.run(run(client.get(), in_flight, bytes, begin + std::chrono::seconds(round == 0 ? 1 : seconds), &figures));
       const double took = std::chrono::duration<double>(Clock::now() - begin).count();
       auto& micros = figures.micros;
       std::sort(micros.begin(), micros.end());
       // The first is the warm-up.
-      if (round == 1)
-        std::printf("rpc, %d in flight, %zu bytes: %.0f calls/s, p50 %u us, p99 %u us, %llu failed\n", in_flight, bytes, static_cast<double>(figures.calls) / took,
-                    micros[micros.size() / 2], micros[micros.size() * 99 / 100], static_cast<unsigned long long>(figures.failed));
+      if (round == 0) continue;
+      const auto calls = static_cast<double>(figures.calls);
+      std::printf("rpc, %d in flight, %zu bytes: %.0f calls/s, p50 %u us, p99 %u us, %llu failed; CPU a call: client %.2f us, server %.2f us\n", in_flight, bytes,
+                  calls / took, micros[micros.size() / 2], micros[micros.size() * 99 / 100], static_cast<unsigned long long>(figures.failed),
+                  (cpu_seconds(::getpid()) - client_cpu) / calls * 1e6, (cpu_seconds(child) - server_cpu) / calls * 1e6);
     }
     shards.run(client->stop({}));
   }
