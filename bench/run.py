@@ -51,7 +51,7 @@ class Server:
 
 
 def flexiconnect(binary, data):
-    env = {**os.environ, "FLEXI_HTTP_LISTEN": "127.0.0.1:0", "FLEXI_DATA_DIR": str(data)}
+    env = {**os.environ, "FLEXI_HTTP_LISTEN": "127.0.0.1:0", "FLEXI_GRPC_LISTEN": "127.0.0.1:0", "FLEXI_RPC_LISTEN": "127.0.0.1:0", "FLEXI_DATA_DIR": str(data)}
     return Server([binary], env, r"ready at (http://\S+)")
 
 
