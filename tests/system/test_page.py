@@ -115,6 +115,29 @@ def test_a_log_shows_up_live(page):
     eventually(lambda: any("Some kind of data" in entry for entry in page.entries()), "the entry shows")
 
 
+def test_an_entry_opens_to_where_it_has_been(page):
+    page.send()
+    summary = eventually(lambda: page.driver.find_elements("css selector", "#log-list details summary"), "the entry has hops")[0]
+    assert "broker, broker>amqp, listener, logger" in summary.text
+    summary.click()
+    opened = eventually(lambda: page.driver.find_element("css selector", "#log-list details[open] .facts").text, "it opens")
+    assert "Trace" in opened and "ms" in opened
+
+
+def test_the_receipt_says_where_the_message_is(page):
+    page.send()
+    button = page.driver.find_element("css selector", "#received .receipt button")
+
+    def asked():
+        button.click()
+        return "Stored, at logger" in page.text("received")
+
+    eventually(asked, "it is stored", interval=0.2)
+    page.choose("service", "auth")
+    page.send()
+    assert not page.driver.find_elements("css selector", "#received .receipt")
+
+
 def test_what_others_send_shows_up_live_and_once(page, own):
     with own.client() as client:
         for number in range(30):

@@ -3,6 +3,7 @@
 
 import { administer, follow } from "./api.js";
 import { byId, debounce, h, notify, time } from "./dom.js";
+import { journey } from "./trace.js";
 
 const shownAtMost = 1000;
 const burst = 100;
@@ -24,7 +25,8 @@ const filters = () => {
 function row(entry, fresh) {
   return h("li", { className: fresh ? "fresh" : "", "data-id": entry.id },
     h("div", { className: "entry-head" }, h("span", { className: "tag" }, String(entry.name ?? "")), time(entry.created_at)),
-    h("p", { className: "entry-data", title: `id ${entry.id}` }, String(entry.data ?? "")));
+    h("p", { className: "entry-data", title: `id ${entry.id}` }, String(entry.data ?? "")),
+    journey(entry));
 }
 
 function showEmptiness() {

@@ -4,6 +4,7 @@
 import { call, urlOf } from "./api.js";
 import { byId, h, pretty } from "./dom.js";
 import { asCurl, compose, judge, presets } from "./presets.js";
+import { receiptButton } from "./trace.js";
 
 const keptSends = 8;
 const history = [];
@@ -30,6 +31,7 @@ function show(send) {
   byId("sent").replaceChildren(facts([["Call", `${request.method} ${request.path}`], ...extra]), h("pre", { tabIndex: 0 }, request.body));
   byId("copy-curl").hidden = false;
 
+  const id = answer.headers.get("X-Flexi-Id");
   const pill = byId("received-status");
   pill.hidden = false;
   pill.dataset.tone = toneOf(answer.status);
@@ -39,12 +41,14 @@ function show(send) {
     facts([
       ["Took", duration(answer.duration)],
       ["Way", answer.headers.get("X-Flexi-Way")],
-      ["Id", answer.headers.get("X-Flexi-Id")],
+      ["Id", id],
       ["Duplicate", answer.headers.get("X-Flexi-Duplicate") === "true" ? "yes, it was there already" : ""],
       ["Kind of error", answer.headers.get("X-Flexi-Error")],
       ["Retry after", answer.headers.get("Retry-After")],
     ]),
     h("pre", { tabIndex: 0 }, answer.failure ?? pretty(answer.text)),
+    // A login is answered and gone: there is nothing to be found of it.
+    ...(id && answer.status === 202 && send.kept ? [receiptButton(id)] : []),
   );
   showHistory();
 }
@@ -98,7 +102,7 @@ async function send(sent) {
   button.textContent = "Send";
   button.disabled = false;
   const label = document.querySelector('input[name="service"]:checked + span').textContent;
-  history.unshift({ request, answer, label });
+  history.unshift({ request, answer, label, kept: chosen("service") !== "auth" });
   history.splice(keptSends);
   show(history[0]);
   sent();

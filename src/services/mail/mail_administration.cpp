@@ -46,9 +46,6 @@ void write_summary(runtime::JsonWriter& json, const core::RenderedMail& mail) {
   json.field("id", mail.id.str()).field("from", mail.from).key("to").begin_array();
   for (const auto& recipient : mail.to) json.value(recipient);
   json.end_array().field("subject", mail.subject).field("created_at", core::to_rfc3339(mail.created_at));
-  if (mail.via != core::Via::automatic) json.field("way", core::to_string(mail.via));
-  runtime::write_trace(json, core::to_string(mail.trace_id), mail.hops);
-  if (mail.duplicates) json.field("duplicates", *mail.duplicates);
 }
 
 }  // namespace
@@ -81,6 +78,9 @@ awaitable<Result<Reply>> MailService::get(std::string params, CallContext contex
   runtime::JsonWriter json;
   json.begin_object();
   write_summary(json, mail.value());
+  if (mail.value().via != core::Via::automatic) json.field("way", core::to_string(mail.value().via));
+  runtime::write_trace(json, core::to_string(mail.value().trace_id), mail.value().hops);
+  if (mail.value().duplicates) json.field("duplicates", *mail.value().duplicates);
   if (!brief.value_or(false)) json.field("html", mail.value().html).field("plain", mail.value().plain).field("source", mail.value().mime);
   json.end_object();
   co_return Reply{.message = "ok", .data = json.take()};
