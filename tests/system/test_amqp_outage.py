@@ -79,6 +79,25 @@ def test_an_outage_is_bridged_in_order_and_seen(server, url, make_instance, uniq
             assert other.depth("flexi.log.dlq") == 0, "an outage makes no dead letters"
 
 
+def test_a_replica_adopts_the_spool_of_one_that_was_killed(server, url, make_instance, tmp_path, unique):
+    shared = settings(url, FLEXI_SPOOL_DIRECTORY=tmp_path / "volume", FLEXI_SPOOL_ADOPT_INTERVAL="200ms")
+    survivor, victim = (ready(make_instance(settings=shared).start()) for _ in range(2))
+    server.stop()
+    try:
+        with survivor.client() as one, victim.client() as two:
+            post_all(two, unique, 0, 30, "amqp;queue=spool")
+            post_all(one, unique, 30, 40, "amqp;queue=spool")
+        assert {f.name for f in (tmp_path / "volume").glob("*.db")} == {"spool-1.db", "spool-2.db"}
+        victim.kill()
+        with survivor.client() as client:
+            eventually(lambda: "\nflexi_spool_depth 40" in client.get("/metrics").text, "it takes over what the other one left")
+    finally:
+        server.start()
+    counts = eventually(lambda: next((c for c in [stored(survivor, name="outage")] if len(c) == 40), None), "all are stored", 60)
+    assert set(counts.values()) == {1}
+    assert [f.name for f in (tmp_path / "volume").glob("*.db")] in (["spool-1.db"], ["spool-2.db"])
+
+
 def test_it_starts_while_rabbitmq_is_absent_and_recovers_alone(server, url, make_instance, unique):
     server.stop()
     try:
