@@ -5,6 +5,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include "runtime/completion.hpp"
 #include "runtime/json.hpp"
 
 namespace flexi::grpc_tests {
@@ -20,16 +21,21 @@ namespace {
 
 class Events final : public core::EventStream {
  public:
-  explicit Events(bool endless) : endless_(endless) {}
+  Events(bool endless, std::atomic<int>& open) : endless_(endless), open_(open) { ++open_; }
+  ~Events() override { --open_; }
   core::awaitable<Result<std::optional<std::string>>> next(core::CallContext) override {
     if (!endless_ && sent_ == 3) co_return std::optional<std::string>();
     asio::steady_timer timer(co_await asio::this_coro::executor, 2ms);
-    co_await timer.async_wait(asio::use_awaitable);
+    boost::system::error_code cancelled;
+    co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
+    // As sources that wait for others' answers say it.
+    if (cancelled) co_return runtime::cancelled_error(core::Sent::maybe);
     co_return std::optional("{\"n\":" + std::to_string(++sent_) + "}");
   }
 
  private:
   const bool endless_;
+  std::atomic<int>& open_;
   int sent_ = 0;
 };
 
@@ -71,12 +77,12 @@ core::awaitable<Result<Reply>> ScriptedService::handle(Request request, core::Ca
   }
   if (action == actions::kLogsTail) {
     reply.message = "ok";
-    reply.events = std::make_unique<Events>(std::get<core::Json>(request.payload).text.find("endless") != std::string::npos);
+    reply.events = std::make_unique<Events>(std::get<core::Json>(request.payload).text.find("endless") != std::string::npos, tails_);
     co_return reply;
   }
   if (action == "counts") {
     reply.message = "ok";
-    reply.data = "{\"waiting\":" + std::to_string(waiting_) + ",\"cancelled\":" + std::to_string(cancelled_) + "}";
+    reply.data = "{\"waiting\":" + std::to_string(waiting_) + ",\"cancelled\":" + std::to_string(cancelled_) + ",\"tails\":" + std::to_string(tails_) + "}";
     co_return reply;
   }
   if (action == "wait") co_return co_await wait();

@@ -18,7 +18,7 @@ namespace flexi::grpc_tests {
 ///   <error kind> fails so; overloaded with retry_after 3 s, unavailable perhaps sent
 ///   throw        an exception
 ///   wait         until it is cancelled
-///   counts       data says how many calls wait and how many were cancelled
+///   counts       data says how many calls wait, how many were cancelled, how many tails are open
 ///   logs.tail    three events, then the end; {"endless":true} one every 2 ms
 /// Lifetime/threads: any thread
 class ScriptedService final : public core::Handler {
@@ -29,7 +29,7 @@ class ScriptedService final : public core::Handler {
   core::awaitable<core::Result<core::Reply>> wait();
   core::Result<core::Reply> log(const core::Request& request);
 
-  std::atomic<int> waiting_ = 0, cancelled_ = 0;
+  std::atomic<int> waiting_ = 0, cancelled_ = 0, tails_ = 0;
   std::mutex mutex_;
   std::map<std::string, core::Payload> logs_;
 };

@@ -51,7 +51,12 @@ class Caller:
         return json.loads(self.broker.Handle(request, metadata=metadata, timeout=timeout).data)
 
     def counts(self):
-        return json.loads(self.actions.Call(self.stubs.flexi.CallRequest(action="counts"), timeout=10).data)
+        """How many calls wait and how many were cancelled."""
+        return self.all_counts("waiting", "cancelled")
+
+    def all_counts(self, *names):
+        counts = json.loads(self.actions.Call(self.stubs.flexi.CallRequest(action="counts"), timeout=10).data)
+        return {name: counts[name] for name in names}
 
 
 @pytest.fixture
@@ -469,6 +474,7 @@ def test_follow_gives_a_reply_and_then_events(stubs, caller):
     endless = caller.actions.Follow(flexi.CallRequest(action="logs.tail", json='{"endless":true}'), timeout=30)
     assert [next(endless).WhichOneof("kind") for _ in range(20)] == ["reply"] + ["event"] * 19
     endless.cancel()
+    eventually(lambda: caller.all_counts("tails") == {"tails": 0}, "a tail ends with its reader")
     assert [message.reply.message for message in caller.actions.Follow(flexi.CallRequest(action="echo"), timeout=30)] == ["echoed"]
     assert "Follow" in refused(lambda: caller.actions.Call(flexi.CallRequest(action="logs.tail"), timeout=10), "INVALID_ARGUMENT").details()
     refused(lambda: list(caller.actions.Follow(flexi.CallRequest(action="not_found"), timeout=30)), "NOT_FOUND")

@@ -83,13 +83,14 @@ class TailEvents final : public core::EventStream {
       tail->came.expires_at(context.deadline);
       boost::system::error_code ignored;
       co_await tail->came.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+      if ((co_await asio::this_coro::cancellation_state).cancelled() != asio::cancellation_type::none) break;
     }
     if (!tail->events.empty()) {
       result->emplace(std::optional(std::move(tail->events.front())));
       tail->events.pop_front();
       tail->taken.notify();
     } else if (!tail->ended) {
-      result->emplace(core::deadline_exceeded("no event came in time"));
+      result->emplace(core::deadline_exceeded("no event came in time"));  // or whoever waited was cancelled
     } else if (tail->failure) {
       result->emplace(*tail->failure);
     } else {

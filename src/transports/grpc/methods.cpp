@@ -96,6 +96,7 @@ std::string write_log_response(ServerCall& call, core::Reply reply, const Asking
 core::awaitable<UnaryAnswer> answer(const Surface& surface, ServerCall& call, Side side, ReadMessage read, WriteAnswer write, std::string bytes) {
   Asking asking;
   asking.trace = call.context().trace;
+  asking.inner = side == Side::services && call.metadata().contains(keys::kId);
   UnaryAnswer result;
   auto message = read(bytes);
   if (!message) {

@@ -39,6 +39,8 @@ core::awaitable<Status> run_follow(const Surface& surface, ServerCall& call) {
   while (events) {
     auto look = call.context().limited_to(kLook);
     auto event = co_await events->next(look);
+    // A source may call a cancelled wait late: what was cancelled is not asked again.
+    if ((co_await boost::asio::this_coro::cancellation_state).cancelled() != boost::asio::cancellation_type::none) co_return Status{Code::cancelled, "the call was cancelled", {}};
     if (!event && event.error().kind == core::ErrorKind::deadline_exceeded && !call.context().expired()) continue;
     if (!event) co_return refuse(surface, call, asking, event.error());
     if (!event.value()) break;

@@ -9,9 +9,10 @@ core::Handler& Surface::handler(Side side, std::string_view action) const {
 }
 
 void log_failure(const Surface& surface, const Asking& asking, const core::Error& error) {
-  if (error.detail.empty() && error.kind != core::ErrorKind::internal) return;
-  surface.process.log.warning("request failed", {{"action", asking.action}, {"id", asking.id}, {"kind", core::to_string(error.kind)},
-                                                 {"message", error.message}, {"detail", error.detail}, {"trace", asking.trace.to_traceparent()}});
+  if (error.detail.empty() && error.kind != core::ErrorKind::internal && error.kind != core::ErrorKind::unavailable) return;
+  const auto level = asking.inner && surface.broker ? runtime::LogLevel::debug : runtime::LogLevel::warning;
+  surface.process.log.write(level, "request failed", {{"action", asking.action}, {"id", asking.id}, {"kind", core::to_string(error.kind)},
+                                                      {"message", error.message}, {"detail", error.detail}, {"trace", asking.trace.to_traceparent()}});
 }
 
 Status refuse(const Surface& surface, ServerCall& call, const Asking& asking, const core::Error& error) {

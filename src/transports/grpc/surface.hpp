@@ -30,9 +30,11 @@ struct Asking {
   std::string id;
   std::string action;
   core::TraceContext trace;
+  bool inner = false;  ///< a broker asks
 };
 
-/// Writes a failure's detail, and every bug, to the log: the caller never sees them.
+/// Writes a failure's detail, every bug and every service that is down to the log. One warning per failed request: where this
+/// process is the broker that asks, the broker's ingress says it.
 void log_failure(const Surface& surface, const Asking& asking, const core::Error& error);
 /// The status of a call that failed; the message's id stands in the trailers.
 Status refuse(const Surface& surface, ServerCall& call, const Asking& asking, const core::Error& error);
