@@ -16,6 +16,9 @@ std::optional<kj::Exception> Guard::look_at(capnp::rpc::Message::Reader message)
   switch (message.which()) {
     case Message::BOOTSTRAP: return opened(message.getBootstrap().getQuestionId());
     case Message::CALL:
+      // Such answers would be kept here until the peer asks for them. Source: capnp/rpc.capnp, Call.sendResultsTo
+      if (!message.getCall().getSendResultsTo().isCaller())
+        return kj::Exception(kj::Exception::Type::UNIMPLEMENTED, __FILE__, __LINE__, kj::heapString("answers are sent to the caller only"));
       if (auto failure = carries(message.getCall().getParams().getCapTable().size())) return failure;
       return opened(message.getCall().getQuestionId());
     case Message::RETURN:

@@ -208,6 +208,21 @@ TEST_F(RpcRaw, ACapabilityBombEndsItsConnection) {
   expect_well();
 }
 
+TEST_F(RpcRaw, AnswersAreNotKeptForThePeer) {
+  serve();
+  RawPeer peer(port);
+  peer.send(bootstrap(0) + message_of([](auto m) {
+              auto call = m.initCall();
+              aim(call, 1, 0, false);
+              call.setInterfaceId(capnp::typeId<::flexiconnect::ExportTable>());
+              call.initParams();
+              call.getSendResultsTo().setYourself();
+            }));
+  EXPECT_TRUE(peer.closed());
+  EXPECT_THAT(peer.abort(), HasSubstr("to the caller only"));
+  expect_well();
+}
+
 TEST_F(RpcRaw, AMessageFullOfCapabilitiesEndsItsConnection) {
   serve();
   RawPeer peer(port);

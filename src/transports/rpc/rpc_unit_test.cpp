@@ -213,6 +213,19 @@ TEST(RpcCodec, AdministrationIsForAdministrators) {
   EXPECT_EQ(broker_plan(keyed).value().request.id.str(), "~admin~k");
 }
 
+TEST(RpcCodec, AdministrationGoesToTheBrokerWhereThereIsOne) {
+  Mirror broker, services;
+  capnp::MallocMessageBuilder meta;
+  const auto reader = meta.initRoot<schema::Metadata>().asReader();
+  const CallRules rules{.same_machine = true};
+  const Exported both{ObjectType::actions, &services, &broker}, only_broker{ObjectType::actions, nullptr, &broker};
+  EXPECT_EQ(plan_action(both, "logs.list", "{}", reader, rules).value().handler, &broker);
+  EXPECT_EQ(plan_action(both, "billing.charge", "", reader, rules).value().handler, &services);
+  EXPECT_EQ(plan_action(only_broker, "logs.list", "{}", reader, rules).value().handler, &broker);
+  EXPECT_EQ(plan_action(only_broker, "billing.charge", "{}", reader, rules).error().kind, ErrorKind::unimplemented);
+  EXPECT_EQ(plan_action(both, "", "{}", reader, rules).error().kind, ErrorKind::invalid_argument);
+}
+
 TEST(RpcOptions, SayWhatIsWrong) {
   RpcServerOptions server;
   RpcClientOptions client;
