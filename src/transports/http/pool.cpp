@@ -50,13 +50,14 @@ std::unique_ptr<PooledSocket> Pool::take_idle(const tcp::endpoint* endpoint) {
 core::awaitable<core::Result<Pool::Lease>> Pool::acquire(runtime::net::Balancer& balancer, Fresh fresh, core::CallContext context) {
   auto self = shared_from_this();
   if (closed_) co_return core::unavailable("the client has stopped");
+  // Asked once: an address that is set aside gives its probe to one asker.
+  const auto endpoint = balancer.next();
   if (fresh == Fresh::no) {
-    const auto endpoint = balancer.next();
     if (auto socket = take_idle(&endpoint)) co_return Lease(self, std::move(socket), true);
   }
   if (open_ < options_.max_connections) {
     ++open_;
-    co_return co_await open(balancer, context, Lease(self, std::make_unique<PooledSocket>(executor_), false));
+    co_return co_await open(balancer, endpoint, context, Lease(self, std::make_unique<PooledSocket>(executor_), false));
   }
   if (auto socket = take_idle(nullptr)) co_return Lease(self, std::move(socket), true);
   if (static_cast<std::int64_t>(waiting_.size()) >= options_.max_waiting) {
@@ -72,14 +73,14 @@ core::awaitable<core::Result<Pool::Lease>> Pool::acquire(runtime::net::Balancer&
   if (!granted) co_return granted.error();
   if (granted.value()) co_return Lease(self, std::move(granted.value()), true);
   // With the place of a connection that has gone.
-  co_return co_await open(balancer, context, Lease(self, std::make_unique<PooledSocket>(executor_), false));
+  co_return co_await open(balancer, balancer.next(), context, Lease(self, std::make_unique<PooledSocket>(executor_), false));
 }
 
 /// One place is taken already.
-core::awaitable<core::Result<Pool::Lease>> Pool::open(runtime::net::Balancer& balancer, core::CallContext context, Lease lease) {
+core::awaitable<core::Result<Pool::Lease>> Pool::open(runtime::net::Balancer& balancer, tcp::endpoint first, core::CallContext context, Lease lease) {
   std::string why;
   for (std::size_t attempt = 0; attempt < balancer.size() && !context.expired(); ++attempt) {
-    lease->endpoint = balancer.next();
+    lease->endpoint = attempt == 0 ? first : balancer.next();
     const auto ec = co_await runtime::net::connect_within(lease->socket, lease->endpoint, std::min(options_.connect_timeout, context.remaining()));
     if (!ec) {
       balancer.reached(lease->endpoint);

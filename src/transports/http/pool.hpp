@@ -59,7 +59,7 @@ class Pool : public std::enable_shared_from_this<Pool> {
   using Waiting = std::shared_ptr<runtime::Completion<std::unique_ptr<PooledSocket>>>;
   std::unique_ptr<PooledSocket> take_idle(const boost::asio::ip::tcp::endpoint* endpoint);
   /// @param lease holds the place, which is given up whichever way this ends
-  core::awaitable<core::Result<Lease>> open(runtime::net::Balancer& balancer, core::CallContext context, Lease lease);
+  core::awaitable<core::Result<Lease>> open(runtime::net::Balancer& balancer, boost::asio::ip::tcp::endpoint first, core::CallContext context, Lease lease);
   void give_back(std::unique_ptr<PooledSocket> socket, Lease::Keep keep);
 
   boost::asio::any_io_executor executor_;
