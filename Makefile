@@ -7,7 +7,7 @@ ARGS ?=
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-test build run test check fmt bench clean
+.PHONY: help deps deps-test build run test matrix check fmt bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ run: build ## build and start everything in one process (ARGS="--http-listen 127
 test: deps-test $(BUILD)/build.ninja ## build everything and run every test; the last line counts them
 	@ninja -C $(BUILD)
 	@tools/run-tests $(BUILD)
+
+matrix: deps-test build ## write docs/matrix.md: every action by every way, as a test sees it
+	@FLEXI_WRITE_MATRIX=1 FLEXI_BINARY=$(BUILD)/flexiconnect /usr/bin/python3 -m pytest tests/system/test_matrix.py -q -p no:cacheprovider
 
 check: deps-test ## the tests under address, undefined-behaviour and thread sanitizer, then each fuzz target for FUZZ_SECONDS
 	@tools/check $(FUZZ_SECONDS)
