@@ -76,6 +76,7 @@ class Consumer::SettleOp final : public WriteOp {
   bool brings_work() const override { return how_.kind == Settlement::Kind::retry || how_.kind == Settlement::Kind::refused; }
 
  private:
+  std::string_view detail() const { return result_ ? std::string_view() : result_.error().detail; }
   static asio::awaitable<void> again(Consumer* consumer, Message message, Settlement how, Result<Reply> result);
   Consumer& consumer_;
   Message message_;
@@ -99,11 +100,18 @@ void Consumer::SettleOp::answer(const Error* failure) {
       state.forget(bytes);
       break;
     case Kind::refused: state.forget(bytes); break;
-    case Kind::retry: state.metrics.retried.add(); break;
+    case Kind::retry:
+      state.metrics.retried.add();
+      // Once a message: an outage would fill the log with the same words.
+      state.log.write(message_.attempts == 0 ? runtime::LogLevel::warning : runtime::LogLevel::debug, "message is tried again later",
+                      {{"id", message_.id}, {"action", message_.action}, {"reason", how_.reason}, {"detail", detail()}, {"attempts", message_.attempts + 1},
+                       {"trace", message_.traceparent}});
+      break;
     case Kind::dead:
       state.metrics.dead_lettered.add();
       state.dead.fetch_add(1);
-      state.log.error("message dead-lettered", {{"id", message_.id}, {"action", message_.action}, {"reason", how_.reason}, {"attempts", message_.attempts + 1}});
+      state.log.error("message dead-lettered", {{"id", message_.id}, {"action", message_.action}, {"reason", how_.reason}, {"detail", detail()},
+                                               {"attempts", message_.attempts + 1}, {"trace", message_.traceparent}});
       break;
     case Kind::released: break;
   }

@@ -250,6 +250,37 @@ TEST_F(QueueTest, LogInsGoThroughMemoryOnly) {
   }
 }
 
+TEST_F(QueueTest, LogInsDoNotWaitBehindMessages) {
+  options_.concurrency = 2;
+  open();
+  ScriptedHandler handler;
+  serve(handler);
+  handler.hold(true);
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(publish(log_request("m" + std::to_string(i))));
+  ASSERT_TRUE(handler.wait_for_calls(2));  // every slot is busy
+  handler.hold(false);                     // for later calls only
+  EXPECT_TRUE(publish(login({}), core::CallContext::with_timeout(std::chrono::seconds(20))));
+  EXPECT_EQ(ledger().in_flight, 5) << "no message has given way";
+  stop_server(std::chrono::milliseconds(1));
+}
+
+TEST_F(QueueTest, ALogInThatRunsEndsWithTheConsumer) {
+  open();
+  ScriptedHandler handler;
+  serve(handler);
+  handler.hold(true);
+  bool refused = false;
+  auto call = [](EmbeddedQueue* queue, bool* out) -> asio::awaitable<void> {
+    auto answer = co_await queue->publish(login({}), core::CallContext::with_timeout(std::chrono::seconds(60)));
+    *out = !answer;
+  };
+  auto running = asio::co_spawn(shards_.executor(1), call(queue_.get(), &refused), asio::use_future);
+  ASSERT_TRUE(handler.wait_for_calls(1));
+  stop_server(std::chrono::milliseconds(1));
+  running.get();
+  EXPECT_TRUE(refused);
+}
+
 TEST_F(QueueTest, WhatTheCallerSaidReachesTheHandler) {
   open();
   auto request = log_request("a", std::string("umlaut ü, quote \", line\n"));

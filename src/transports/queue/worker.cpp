@@ -40,11 +40,18 @@ void Worker::add(std::vector<Message> messages) {
 }
 
 void Worker::add(TransientCall call) {
+  // At once, in a slot of its own: a person waits, and must not wait behind messages. Consumer limits how many there are.
   asio::post(executor_, [this, call = std::move(call)]() mutable {
-    calls_.push_back(std::move(call));
-    if (ending_) return drop_queued();
-    wake(1);
+    if (ending_) return refuse(std::move(call));
+    auto slot = std::make_shared<Slot>(executor_);
+    calls_.insert(slot);
+    scope_.spawn(handle(std::move(slot), std::move(call)));
   });
+}
+
+void Worker::refuse(TransientCall call) {
+  call.completion->complete(core::Result<Reply>(core::unavailable("the service is stopping")));
+  consumer_.transient_done();
 }
 
 void Worker::wake(std::size_t count) {
@@ -56,14 +63,13 @@ void Worker::wake(std::size_t count) {
 
 void Worker::drop_queued() {
   for (auto& m : std::exchange(messages_, {})) consumer_.released(std::move(m));
-  for (auto& call : std::exchange(calls_, {})) {
-    call.completion->complete(core::Result<Reply>(core::unavailable("the service is stopping")));
-    consumer_.transient_done();
-  }
 }
 
 void Worker::cancel_running() {
   for (auto& slot : slots_)
+    if (slot->running) slot->cancel.emit(asio::cancellation_type::terminal);
+  // A call that is cancelled may end inside the emit and leave the set.
+  for (auto& slot : std::vector(calls_.begin(), calls_.end()))
     if (slot->running) slot->cancel.emit(asio::cancellation_type::terminal);
 }
 
@@ -76,11 +82,7 @@ asio::awaitable<void> Worker::end() {
 
 asio::awaitable<void> Worker::run(std::shared_ptr<Slot> slot) {
   for (;;) {
-    if (!calls_.empty()) {  // a person waits for it
-      auto call = std::move(calls_.front());
-      calls_.pop_front();
-      co_await handle(slot, std::move(call));
-    } else if (!messages_.empty()) {
+    if (!messages_.empty()) {
       auto message = std::move(messages_.front());
       messages_.pop_front();
       co_await handle(slot, std::move(message));
@@ -128,12 +130,9 @@ asio::awaitable<void> Worker::handle(std::shared_ptr<Slot> slot, Message message
 }
 
 asio::awaitable<void> Worker::handle(std::shared_ptr<Slot> slot, TransientCall call) {
-  if (call.context.expired()) {
-    call.completion->complete(core::Result<Reply>(runtime::cancelled_error(core::Sent::no)));
-    consumer_.transient_done();
-    co_return;
-  }
-  auto result = co_await attempt(slot, std::move(call.request), call.context.limited_to(state_.options.attempt_timeout));
+  Result<Reply> result = runtime::cancelled_error(core::Sent::no);
+  if (!call.context.expired()) result = co_await attempt(slot, std::move(call.request), call.context.limited_to(state_.options.attempt_timeout));
+  calls_.erase(slot);
   call.completion->complete(std::move(result));
   consumer_.transient_done();
 }

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <set>
+
 #include "transports/queue/consumer.hpp"
 
 namespace flexi::transports::queue {
 
-/// The consumer's hands on one shard: so many coroutines, each of which handles one message after the other.
+/// The consumer's hands on one shard: so many coroutines, each of which handles one message after the other, and one
+/// more for each log-in.
 /// Lifetime/threads: add() from any thread; the rest on its shard
 class Worker {
  public:
@@ -33,6 +36,7 @@ class Worker {
   boost::asio::awaitable<void> handle(std::shared_ptr<Slot> slot, Message message);
   boost::asio::awaitable<void> handle(std::shared_ptr<Slot> slot, TransientCall call);
   boost::asio::awaitable<core::Result<core::Reply>> attempt(std::shared_ptr<Slot> slot, core::Request request, core::CallContext context);
+  void refuse(TransientCall call);
   void wake(std::size_t count);
 
   QueueState& state_;
@@ -43,7 +47,7 @@ class Worker {
   std::vector<std::shared_ptr<Slot>> slots_;
   std::vector<Slot*> idle_;
   std::deque<Message> messages_;
-  std::deque<TransientCall> calls_;
+  std::set<std::shared_ptr<Slot>> calls_;  ///< log-ins that run
   bool ending_ = false;
 };
 
