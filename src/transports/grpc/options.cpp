@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transports/grpc/options.hpp"
 
+#include "runtime/net/address.hpp"
+
 namespace flexi::transports::grpc {
 
 namespace {
@@ -51,7 +53,7 @@ void GrpcServerOptions::describe(runtime::OptionVisitor& v) {
 
 runtime::Problems GrpcServerOptions::validate() const {
   runtime::Problems problems;
-  if (listen.rfind(':') == std::string::npos) problems.push_back({"listen", "must be address:port, e.g. 127.0.0.1:50001"});
+  if (auto endpoint = runtime::net::parse_listen(listen, 50001); !endpoint) problems.push_back({"listen", endpoint.error().message});
   check_pair(problems, certificate_file, key_file);
   check(problems, "max_message_bytes", max_message_bytes, 1, std::int64_t(1) << 30);
   check(problems, "max_header_bytes", max_header_bytes, 1024, 60 * 1024);

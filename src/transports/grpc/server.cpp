@@ -81,16 +81,14 @@ class GrpcServer final : public core::Server {
 }  // namespace
 
 core::Result<std::unique_ptr<core::Server>> serve_methods(GrpcServerOptions options, Process process, MethodTable methods) {
-  FLEXI_TRY(auto address, runtime::net::parse_authority(options.listen, kDefaultPort));
-  error_code ec;
-  const auto ip = asio::ip::make_address(address.host == "localhost" ? "127.0.0.1" : address.host.empty() || address.host == "*" ? "0.0.0.0" : address.host, ec);
-  if (ec) return core::invalid_argument("listen must be an IP address and a port, e.g. 127.0.0.1:50001, not \"" + options.listen + "\"");
+  auto endpoint = runtime::net::parse_listen(options.listen, kDefaultPort);
+  if (!endpoint) return core::invalid_argument("listen " + endpoint.error().message);
   std::unique_ptr<Tls> tls;
   if (!options.certificate_file.empty()) {
     FLEXI_TRY(tls, Tls::of_server(options));
   }
   auto server = std::make_unique<GrpcServer>(options, process, std::move(methods), std::move(tls));
-  FLEXI_TRY(server->listen(tcp::endpoint(ip, address.port)));
+  FLEXI_TRY(server->listen(endpoint.value()));
   return std::unique_ptr<core::Server>(std::move(server));
 }
 
