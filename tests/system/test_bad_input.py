@@ -87,8 +87,9 @@ def test_a_body_over_the_limit(http, path):
     envelope(http.post(path, content=body, headers={"Content-Type": "application/json"}), 400)
 
 
-def test_a_body_over_the_limit_elsewhere(http):
-    envelope(http.post("/mails/x/release", content=b" " * (1 << 20) + b"{}", headers={"Content-Type": "application/json"}), 413)
+@pytest.mark.parametrize("path", ["/mails/x/release", "/actions/logs.list", "/actions/log", "/actions/mine"])
+def test_a_body_over_the_limit_elsewhere(http, path):
+    envelope(http.post(path, content=b" " * (1 << 20) + b"{}", headers={"Content-Type": "application/json"}), 413)
 
 
 def test_a_body_at_the_limit(http):
@@ -311,3 +312,17 @@ def test_what_its_service_would_refuse_is_refused_before_a_queue_accepts_it(http
     for ack in ("accepted", "stored"):
         answer = http.post("/handle", json={"action": action, "via": via, "ack": ack, action: payload})
         assert answer.status_code == 400 and field in answer.json()["message"], answer.text
+
+
+# --- parameters that nobody knows
+
+@pytest.mark.parametrize("path, known", [("/logs", "limit"), ("/logs/tail", "name"), ("/mails", "cursor"), ("/mails/x", "id"), ("/users", None), ("/users/1", "id"),
+                                         ("/dlq", "limit"), ("/dlq/x", "id")])
+def test_an_unknown_parameter_is_named_with_those_that_are_known(http, path, known):
+    refused = envelope(http.get(path, params={"limt": 3}), 400)["message"]
+    assert '"limt"' in refused
+    assert ("known are" in refused and known in refused) if known else "there are none here" in refused
+
+
+def test_what_is_known_passes(http):
+    envelope(http.get("/logs", params={"name": "n", "q": "x", "since": "2026-01-01", "until": "2027-01-01", "limit": 3, "cursor": ""}), 200)

@@ -33,6 +33,13 @@ def test_another_host_name_may_not_administer(http, method, path):
     assert response.status_code in (400, 403), response.text
 
 
+def test_a_host_that_is_not_loopbacks_is_told_as_the_reason(http):
+    refused = envelope(http.get("/logs", headers={"Host": "flexi.local:8080"}), 403)["message"]
+    for word in ("flexi.local", "Host", "localhost", "FLEXI_ADMIN_TOKEN_FILE"):
+        assert word in refused, refused
+    assert "another machine" not in refused
+
+
 def test_the_own_origin_may(http, shared):
     envelope(http.get("/logs", headers={"Origin": shared.url}), 200)
     envelope(http.get("/logs", headers={"Host": f"localhost:{shared.port}", "Origin": f"http://localhost:{shared.port}"}), 200)
