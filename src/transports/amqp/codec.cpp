@@ -66,6 +66,13 @@ bool may_hold_password(std::string_view action, const std::string& body) {
   return !read || read.value().request.action == core::actions::kAuth;
 }
 
+/// RabbitMQ's own notes belong to the message as it was delivered, not to the one that is published now.
+void erase_notes(Message& m) {
+  std::erase_if(m.headers, [](auto& header) {
+    return header.first.starts_with("x-first-death") || header.first.starts_with("x-last-death") || header.first == "x-delivery-count";
+  });
+}
+
 std::string shortened(std::string text) {
   if (text.size() > kMaxReasonBytes) text.resize(kMaxReasonBytes);
   return text;
@@ -228,6 +235,7 @@ Result<core::Reply> read_reply(const Message& message) {
   core::Error error;
   error.kind = core::error_kind_from(text_or(message, headers::kError)).value_or(ErrorKind::internal);
   error.message = std::move(e.message);
+  error.answered = true;
   error.sent = text_or(message, headers::kSent) == "maybe" ? core::Sent::maybe : core::Sent::no;
   if (const auto after = message.number(headers::kRetryAfter)) error.retry_after = std::chrono::milliseconds(std::clamp<std::int64_t>(*after, 0, 86'400'000));
   return error;
@@ -236,7 +244,7 @@ Result<core::Reply> read_reply(const Message& message) {
 Message for_retry(Message m, const core::Error& error, std::int64_t failed) {
   m.delivery_mode = 2;
   m.expiration.clear();
-  m.erase("x-delivery-count");
+  erase_notes(m);
   m.set(headers::kAttempt, failed + 1);
   m.set(headers::kError, std::string(core::to_string(error.kind)));
   m.set(headers::kReason, shortened(error.message));
@@ -259,7 +267,7 @@ Message for_dead_letter(std::string_view action, Message m, const core::Error& e
 Message for_replay(Message m) {
   for (auto name : {headers::kAttempt, headers::kAttempts, headers::kReason, headers::kError, headers::kDeadAt, headers::kFirstAt, headers::kDeadline, headers::kTimeout})
     m.erase(name);
-  std::erase_if(m.headers, [](auto& header) { return header.first.starts_with("x-first-death") || header.first.starts_with("x-last-death") || header.first == "x-delivery-count"; });
+  erase_notes(m);
   m.expiration.clear();
   m.reply_to.clear();  // nobody waits any more
   m.correlation_id.clear();
@@ -289,7 +297,7 @@ core::DeadLetter read_dead_letter(std::string_view action, const std::string& qu
   if (auto* reason = message.text(headers::kReason); reason && message.number(headers::kDeadAt)) {
     letter.reason = text_or(message, headers::kError, "internal") + ": " + *reason;
   } else {
-    const auto why = text_or(message, "x-first-death-reason", "unknown");
+    const auto why = message.death_reason.empty() ? text_or(message, "x-first-death-reason", "unknown") : message.death_reason;
     if (why == "delivery_limit") letter.reason = "internal: delivered again and again without an answer: who handles it dies of it (delivery_limit)";
     else if (why == "rejected") letter.reason = "invalid_argument: rejected, its body has " + std::to_string(message.body_bytes) + " bytes";
     else letter.reason = "unavailable: RabbitMQ dead-lettered it (" + why + ")";

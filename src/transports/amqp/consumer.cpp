@@ -102,7 +102,7 @@ void Consumer::on_delivery(Delivery delivery) {
   const std::string_view action = taken.work->action;
   shared_->teller.tell({EventKind::consumed, action, message.message_id});
   if (delivery.redelivered) shared_->teller.tell({EventKind::redelivered, action, message.message_id});
-  if (stopping_) return leave(taken);
+  if (hard_) return leave(taken);  // before that it is worked off: RabbitMQ gives it to nobody else while it is ours
   if (is_expired(message, now_micros())) {
     shared_->teller.tell({EventKind::expired, action, message.message_id});
     return done(taken);
@@ -183,6 +183,7 @@ Publication Consumer::aside(const Taken& taken, const core::Error& error, bool& 
     p.message = for_retry(taken.message, error, taken.attempt);
   }
   p.deadline = Clock::now() + kAsideTime;
+  p.counted = false;
   return p;
 }
 
@@ -224,6 +225,7 @@ void Consumer::reply(const Taken& taken, const Result<Reply>& result) {
   p.message = write_reply(result);
   p.message.correlation_id = taken.message.correlation_id;
   p.message.message_id = taken.message.message_id;
+  p.counted = false;
   p.mandatory = false;  // who does not wait any more needs no answer
   p.deadline = Clock::now() + kAsideTime;
   publisher_.post(std::move(p));

@@ -22,7 +22,8 @@ struct Message {
   std::uint8_t delivery_mode = 0;  ///< 2: persistent
   std::int64_t timestamp = 0;      ///< seconds since 1970; 0: none
   std::vector<std::pair<std::string, HeaderValue>> headers;
-  std::int64_t death_time = 0;     ///< of one received: when RabbitMQ dead-lettered it, seconds since 1970; 0: it did not
+  std::int64_t death_time = 0;     ///< of one received: when RabbitMQ dead-lettered it last, seconds since 1970; 0: it did not
+  std::string death_reason{};      ///< and why: "delivery_limit", "rejected", "expired"
 
   /// Null where the header is missing or no text.
   const std::string* text(std::string_view name) const;

@@ -146,7 +146,7 @@ bool Publisher::send(Entry& entry) {
     return false;
   }
   entry.sent = true;
-  shared_.teller.tell({EventKind::published, p.message.type, p.message.message_id});
+  if (p.counted) shared_.teller.tell({EventKind::published, p.message.type, p.message.message_id});
   return true;
 }
 
@@ -177,10 +177,10 @@ void Publisher::settle(Entry& entry, bool ack) {
   if (entry.returned) return;
   if (ack) {
     p.fate->confirmed = true;
-    shared_.teller.tell({EventKind::confirmed, p.message.type, p.message.message_id});
+    if (p.counted) shared_.teller.tell({EventKind::confirmed, p.message.type, p.message.message_id});
     if (!p.wants_reply) answer(entry, Reply{});
   } else {
-    shared_.teller.tell({EventKind::nacked, p.message.type, p.message.message_id});
+    if (p.counted) shared_.teller.tell({EventKind::nacked, p.message.type, p.message.message_id});
     answer(entry, core::unavailable("RabbitMQ refused the message", "nack: the queue is full or has no leader"));
   }
 }
@@ -202,7 +202,7 @@ void Publisher::on_return(std::uint16_t code, std::string text, std::string rout
   for (auto& entry : window_) {
     auto& p = entry->publication;
     if (entry->finished || entry->returned || p.message.message_id != message.message_id || p.routing_key != routing_key) continue;
-    shared_.teller.tell({EventKind::returned, p.message.type, p.message.message_id});
+    if (p.counted) shared_.teller.tell({EventKind::returned, p.message.type, p.message.message_id});
     entry->returned = true;
     answer(*entry, core::unavailable("no queue takes it", std::to_string(code) + " " + text + ": " + p.exchange + " " + routing_key));
     return;

@@ -22,6 +22,7 @@ struct Publication {
   const WorkQueue* work = nullptr;  ///< whose problem would be in the way; null: nobody's
   core::CallContext::Clock::time_point deadline = core::CallContext::Clock::time_point::max();
   bool mandatory = true;
+  bool counted = true;              ///< a message of a caller's; answers and what is put aside are told of elsewhere
   bool wants_reply = false;         ///< success is the answer's, not the confirm's
   std::shared_ptr<Fate> fate{};     ///< made where there is none
 };

@@ -94,16 +94,16 @@ std::optional<std::int64_t> integer_of(const amqp_field_value_t& value) {
   }
 }
 
-/// When RabbitMQ dead-lettered it the last time: x-death's first entry is the newest.
-std::int64_t death_time(const amqp_field_value_t& deaths) {
-  if (deaths.kind != AMQP_FIELD_KIND_ARRAY || deaths.value.array.num_entries < 1) return 0;
+/// x-death's first entry is the newest. Source: https://www.rabbitmq.com/dlx.html
+void read_death(const amqp_field_value_t& deaths, Message& m) {
+  if (deaths.kind != AMQP_FIELD_KIND_ARRAY || deaths.value.array.num_entries < 1) return;
   auto& newest = deaths.value.array.entries[0];
-  if (newest.kind != AMQP_FIELD_KIND_TABLE) return 0;
+  if (newest.kind != AMQP_FIELD_KIND_TABLE) return;
   for (int i = 0; i < newest.value.table.num_entries; ++i) {
     auto& entry = newest.value.table.entries[i];
-    if (view_of(entry.key) == "time") return integer_of(entry.value).value_or(0);
+    if (view_of(entry.key) == "time") m.death_time = integer_of(entry.value).value_or(0);
+    else if (view_of(entry.key) == "reason" && entry.value.kind == AMQP_FIELD_KIND_UTF8) m.death_reason = view_of(entry.value.value.bytes);
   }
-  return 0;
 }
 
 void read_headers(const amqp_table_t& table, Message& m) {
@@ -117,7 +117,7 @@ void read_headers(const amqp_table_t& table, Message& m) {
     else if (auto number = integer_of(entry.value))
       m.headers.emplace_back(name, *number);
     else if (name == "x-death")
-      m.death_time = death_time(entry.value);
+      read_death(entry.value, m);
   }
 }
 
