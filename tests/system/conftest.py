@@ -147,9 +147,9 @@ def make_instance(tmp_path, request):
 
 
 @pytest.fixture
-def own(make_instance):
-    """An instance of this test's own."""
-    return make_instance().start()
+def own(make_instance, request):
+    """An instance of this test's own, with the settings of an indirect parameter where there is one."""
+    return make_instance(settings=getattr(request, "param", None)).start()
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,16 @@ def test_log_grpc(http, unique, wrap):
     entry = {"name": unique, "data": "by gRPC"}
     response = http.post("/log-gRPC", json={"action": "log", "log": entry} if wrap else entry)
     assert envelope(response, 202) == {"error": False, "message": "logged"}
+    assert response.headers["x-flexi-way"] == "grpc"
     assert [found["data"] for found in all_logs(http, name=unique)] == ["by gRPC"]
+
+
+@pytest.mark.parametrize("own, way", [({"FLEXI_GRPC_LISTEN": ""}, "inproc"), ({"FLEXI_GRPC_LISTEN": "", "FLEXI_BROKER_LOG_STORED_ORDER": "rpc,http"}, "rpc")], indirect=["own"])
+def test_log_grpc_without_grpc_goes_as_auto_does(own, way, unique):
+    with own.client() as client:
+        response = client.post("/log-gRPC", json={"name": unique, "data": "x"})
+        assert envelope(response, 202) == {"error": False, "message": "logged"} and response.headers["x-flexi-way"] == way
+        assert len(all_logs(client, name=unique)) == 1, "stored before the answer"
 
 
 def test_authentication_service(http):
@@ -117,6 +126,10 @@ def test_unknown_action_is_named_by_the_contract(http):
     ("inproc", "stored", "logged", "inproc"),
     ("http", None, "logged", "http"),
     ("http", "stored", "logged", "http"),
+    ("grpc", None, "logged", "grpc"),
+    ("grpc", "stored", "logged", "grpc"),
+    ("rpc", None, "Processed payload via RPC:", "rpc"),
+    ("rpc", "stored", "Processed payload via RPC:", "rpc"),
 ])
 def test_log_by_every_way(http, unique, how, via, ack, message, way):
     asked = {"via": via} | ({"ack": ack} if ack else {})
@@ -125,15 +138,15 @@ def test_log_by_every_way(http, unique, how, via, ack, message, way):
     else:
         response = post_log(http, unique, "x", headers={f"X-Flexi-{name.title()}": value for name, value in asked.items()})
     body = envelope(response, 202)
-    assert message is None or body["message"] == message
+    assert message is None or body["message"] == message + (unique if message.endswith(":") else "")
     assert response.headers["x-flexi-way"].startswith(way)
-    if ack == "stored" or via in ("inproc", "http"):
+    if ack == "stored" or via in ("inproc", "http", "grpc", "rpc"):
         assert len(all_logs(http, name=unique)) == 1, "stored means readable at once"
     else:
         eventually(lambda: len(all_logs(http, name=unique)) == 1, "the entry arrives")
 
 
-@pytest.mark.parametrize("via", ["auto", "inproc", "http", "amqp"])
+@pytest.mark.parametrize("via", ["auto", "inproc", "http", "grpc", "rpc", "amqp"])
 @pytest.mark.parametrize("action, payload, message", [("mail", MAIL, "Message sent to you@example.com"), ("auth", EXAMPLE_USER, "Authenticated")])
 def test_mail_and_auth_by_every_way(http, via, action, payload, message):
     response = http.post("/handle", json={"action": action, "via": via, action: payload})
@@ -144,9 +157,11 @@ def test_mail_and_auth_by_every_way(http, via, action, payload, message):
         assert response.headers["x-flexi-way"].split(";")[0] == via
 
 
+@pytest.mark.parametrize("own", [{"FLEXI_RPC_LISTEN": "", "FLEXI_GRPC_LISTEN": ""}], indirect=True)
 @pytest.mark.parametrize("via", ["rpc", "grpc"])
-def test_a_way_that_is_not_there_yet_is_a_clear_400(http, via):
-    assert via in envelope(post_log(http, "x", "y", via=via), 400)["message"]
+def test_a_way_that_is_not_there_is_a_clear_400(own, via):
+    with own.client() as client:
+        assert via in envelope(post_log(client, "x", "y", via=via), 400)["message"]
 
 
 def test_authentication_is_never_only_accepted(http):

@@ -146,7 +146,7 @@ def test_what_others_send_shows_up_live_and_once(page, own):
     assert "number 29." in page.entries()[0]
 
 
-@pytest.mark.parametrize("via", ["inproc", "http", "amqp"])
+@pytest.mark.parametrize("via", ["inproc", "http", "rpc", "grpc", "amqp"])
 def test_transport_and_acknowledgement_are_sent(page, via):
     page.choose("via", via)
     page.choose("ack", "stored")
@@ -155,6 +155,7 @@ def test_transport_and_acknowledgement_are_sent(page, via):
     assert page.fact("received", "Way").startswith(via)
 
 
+@pytest.mark.parametrize("own", [{"FLEXI_RPC_LISTEN": "", "FLEXI_GRPC_LISTEN": ""}], indirect=True)
 @pytest.mark.parametrize("via", ["rpc", "grpc"])
 def test_a_transport_that_is_not_there_shows_the_servers_reason(page, via):
     page.choose("via", via)

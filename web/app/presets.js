@@ -22,7 +22,7 @@ export const presets = {
     example: '{\n  "email": "admin@example.com",\n  "password": "verysecret"\n}',
     wanted: ["email", "password"],
   },
-  grpc: { ...log, hint: "The contract’s POST /log-gRPC. There is no gRPC yet: it goes straight to the logger.", path: "/log-gRPC" },
+  grpc: { ...log, hint: "The contract’s POST /log-gRPC: by gRPC to the logger, answered once it is stored.", path: "/log-gRPC" },
   broker: { hint: "Just hits the broker, to see that it is there.", path: "/", example: "{}", wanted: [] },
 };
 
