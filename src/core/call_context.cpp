@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/call_context.hpp"
 
+#include <algorithm>
+#include <charconv>
 #include <span>
 #include <string_view>
 
@@ -33,10 +35,12 @@ bool read_hex(std::string_view text, std::span<std::uint8_t> out) {
 
 void CallContext::add_hop(std::string_view place) {
   const auto now = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-  const auto time = std::to_string(now);
-  if (hops.size() + place.size() + time.size() + 2 > kMaxHopsBytes) return;
-  if (!hops.empty()) hops += ' ';
-  hops.append(place).append(1, '@').append(time);
+  char time[24];
+  const auto digits = static_cast<std::size_t>(std::to_chars(time, time + sizeof time, now).ptr - time);
+  if (hops.size() + place.size() + digits + 2 > kMaxHopsBytes) return;
+  if (hops.empty()) hops.reserve(128);  // room for the few that follow
+  else hops += ' ';
+  hops.append(place).append(1, '@').append(time, digits);
 }
 
 std::string to_string(const TraceId& id) {
@@ -55,8 +59,14 @@ std::optional<TraceId> trace_id_from(std::string_view hex) {
 
 TraceContext TraceContext::begin() {
   TraceContext context;
-  fill_random(context.trace_id);
-  fill_random(context.parent_id);
+  // The time first: traces that begin one after the other stand side by side in an index. The rest is random, the
+  // right half among it. Source: https://www.w3.org/TR/trace-context-2/ section 3.2.2.3 (trace-id)
+  std::array<std::uint8_t, 18> random;
+  fill_random(random);
+  const auto ms = static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count());
+  for (std::size_t i = 0; i < 6; ++i) context.trace_id[i] = static_cast<std::uint8_t>(ms >> (40 - 8 * i));
+  std::copy_n(random.begin(), 10, context.trace_id.begin() + 6);
+  std::copy_n(random.begin() + 10, 8, context.parent_id.begin());
   context.flags = 1;
   return context;
 }

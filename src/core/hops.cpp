@@ -29,13 +29,14 @@ void for_each_hop(std::string_view hops, auto each) {
 /// Wrapping: a number from a wire may be any.
 std::string moved(std::string_view hops, std::uint64_t by) {
   std::string out;
-  out.reserve(hops.size());
+  if (hops.empty()) return out;
+  out.reserve(hops.size() + 64);
   for_each_hop(hops, [&](std::string_view place, std::int64_t number) {
     char digits[24];
     const auto sum = static_cast<std::int64_t>(static_cast<std::uint64_t>(number) + by);
     const auto end = std::to_chars(digits, digits + sizeof digits, sum).ptr;
     if (!out.empty()) out += ' ';
-    out.append(place).append(1, '@').append(digits, end);
+    out.append(place).append(1, '@').append(digits, static_cast<std::size_t>(end - digits));
   });
   return out;
 }
