@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+// The spool itself is full, missing, refused by its disk, stopped, left by its process.
+#include <fstream>
+
+#include "runtime/sqlite/connection.hpp"
+#include "transports/spool/spool_test_support.hpp"
+
+namespace flexi::transports::spool::testing {
+namespace {
+
+TEST_F(SpoolTest, AFullSpoolIsUnavailableAndTakesAgainWhenItHasRoom) {
+  options_.max_messages = 5;
+  open();
+  queue_.up = false;
+  spool(0, 5);
+  auto full = send(log_request("x"));
+  ASSERT_FALSE(full);
+  EXPECT_EQ(full.error().kind, ErrorKind::unavailable);
+  EXPECT_TRUE(full.error().retry_after);
+  EXPECT_EQ(spool_->status().messages, 5);
+  queue_.up = true;
+  ASSERT_TRUE(drained());
+  queue_.up = false;
+  spool(5, 10);
+  close();
+  options_.max_messages = 1000;
+  options_.max_bytes = 100;
+  open();
+  full = send(log_request("y", Ack::accepted, std::string(200, 'y')));
+  ASSERT_FALSE(full);
+  EXPECT_EQ(full.error().kind, ErrorKind::unavailable);
+  EXPECT_EQ(spool_->status().messages, 5);
+}
+
+TEST_F(SpoolTest, WithoutItsVolumeItIsUnavailableAndComesWithIt) {
+  { std::ofstream(folder_ + "/volume") << "not a folder"; }
+  options_.directory = folder_ + "/volume/spool";
+  open();
+  auto reply = send(log_request("m0"));
+  ASSERT_TRUE(reply) << "nothing is wrong with RabbitMQ";
+  queue_.up = false;
+  reply = send(log_request("x"));
+  ASSERT_FALSE(reply) << "never a 202 that is not true";
+  EXPECT_EQ(reply.error().kind, ErrorKind::unavailable);
+  EXPECT_TRUE(reply.error().retry_after);
+  EXPECT_EQ(run(spool_->list(10, "", {})).error().kind, ErrorKind::unavailable);
+  fs::remove(folder_ + "/volume");
+  fs::create_directory(folder_ + "/volume");
+  ASSERT_TRUE(eventually([&] { return spool_->status().usable; }));
+  spool(1, 3);
+  queue_.up = true;
+  ASSERT_TRUE(drained());
+  EXPECT_EQ(queue_.arrived(), numbered(0, 3));
+}
+
+TEST_F(SpoolTest, ADiskThatRefusesMakesNoFalse202) {
+  open();
+  queue_.up = false;
+  spool(0, 1);
+  // What a disk that refuses does to a transaction.
+  auto other = std::move(runtime::sqlite::Connection::open(options_.directory + "/spool-1.db", runtime::sqlite::Connection::Mode::read_write)).value();
+  ASSERT_TRUE(other->execute("CREATE TRIGGER refuse BEFORE INSERT ON spool_messages BEGIN SELECT RAISE(ROLLBACK, 'no space'); END"));
+  auto refused = send(log_request("m1"));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::unavailable);
+  EXPECT_TRUE(refused.error().retry_after);
+  EXPECT_EQ(spool_->status().messages, 1);
+  ASSERT_TRUE(other->execute("DROP TRIGGER refuse"));
+  spool(1, 2);
+  queue_.up = true;
+  ASSERT_TRUE(drained());
+  EXPECT_EQ(queue_.arrived(), numbered(0, 2));
+}
+
+TEST_F(SpoolTest, AnIdThatWaitsIsADuplicateOrAConflict) {
+  open();
+  queue_.up = false;
+  spool(0, 1);
+  auto again = send(log_request("m0"));
+  ASSERT_TRUE(again);
+  EXPECT_TRUE(again.value().duplicate);
+  auto other = send(log_request("m0", Ack::accepted, "other data"));
+  ASSERT_FALSE(other);
+  EXPECT_EQ(other.error().kind, ErrorKind::conflict);
+  EXPECT_EQ(spool_->status().messages, 1);
+  EXPECT_EQ(find("m0")->state, core::Receipt::State::spooled);
+  EXPECT_FALSE(find("unknown"));
+}
+
+TEST_F(SpoolTest, WhatFailedBecauseOfTheShutdownStays) {
+  open();
+  queue_.up = false;
+  spool(0, 100);
+  queue_.hold = true, queue_.up = true;
+  ASSERT_TRUE(eventually([&] { return !queue_.arrived().empty(); }));
+  stop(spool_, std::chrono::milliseconds(0));
+  queue_.hold = false;
+  const auto before = queue_.arrived().size();
+  open();
+  EXPECT_EQ(spool_->status().dead_letters, 0);
+  ASSERT_TRUE(drained());
+  const auto arrived = queue_.arrived();
+  EXPECT_EQ(std::vector<std::string>(arrived.begin() + static_cast<std::ptrdiff_t>(before), arrived.end()), numbered(0, 100));
+}
+
+TEST_F(SpoolTest, ASuccessorAdoptsTheSpoolOfADeadProcessAndNobodyTheSpoolOfALivingOne) {
+  FakeQueue other_queue;
+  other_queue.up = false;
+  queue_.up = false;
+  open();
+  auto other = make(other_queue);
+  EXPECT_TRUE(fs::exists(options_.directory + "/spool-2.db"));
+  spool(10, 20);
+  for (auto& id : numbered(0, 10)) ASSERT_TRUE(run(other->handle(log_request(id), {})));
+  const auto calls = queue_.calls();
+  ASSERT_TRUE(eventually([&] { return queue_.calls() > calls + 5; }));
+  EXPECT_EQ(spool_->status().messages, 10) << "the other one lives: its lock holds";
+  stop(other);
+  ASSERT_TRUE(eventually([&] { return spool_->status().messages == 20; }));
+  EXPECT_FALSE(fs::exists(options_.directory + "/spool-2.db"));
+  EXPECT_EQ(find("m5")->state, core::Receipt::State::spooled);
+  queue_.up = true;
+  ASSERT_TRUE(drained());
+  EXPECT_EQ(queue_.arrived(), numbered(0, 20)) << "the dead process's were older";
+  EXPECT_TRUE(other_queue.arrived().empty());
+}
+
+TEST_F(SpoolTest, AFileThatIsNoSpoolIsLeftAlone) {
+  fs::create_directory(options_.directory);
+  { std::ofstream(options_.directory + "/spool-1.lock"); }
+  { std::ofstream(options_.directory + "/spool-2.lock"); }
+  { std::ofstream(options_.directory + "/spool-2.db") << "what is this"; }
+  open();
+  queue_.up = false;
+  spool(0, 3);
+  queue_.up = true;
+  ASSERT_TRUE(drained());
+  std::ifstream file(options_.directory + "/spool-2.db");
+  std::string text;
+  std::getline(file, text);
+  EXPECT_EQ(text, "what is this");
+}
+
+TEST_F(SpoolTest, ACallerWhoLeavesIsCountedAll) {
+  open();
+  queue_.up = false;
+  spool(0, 1);
+  asio::cancellation_signal leave;
+  auto call = [](Spool* spool) -> core::awaitable<void> { (void)co_await spool->handle(log_request("left"), {}); };
+  asio::post(shards_.executor(1), [&] {
+    asio::co_spawn(shards_.executor(1), call(spool_.get()), asio::bind_cancellation_slot(leave.slot(), [](std::exception_ptr) {}));
+    asio::post(shards_.executor(1), [&] { leave.emit(asio::cancellation_type::terminal); });
+  });
+  ASSERT_TRUE(eventually([&] { return find("left").has_value(); }));
+  ASSERT_TRUE(eventually([&] { return spool_->status().messages == 2; }));
+  queue_.up = true;
+  ASSERT_TRUE(drained());
+  EXPECT_EQ(queue_.arrived(), (std::vector<std::string>{"m0", "left"}));
+}
+
+TEST_F(SpoolTest, EveryWrongSettingIsNamed) {
+  options_.batch = 0;
+  options_.max_messages = 0;
+  options_.retry_delay = std::chrono::milliseconds(-1);
+  EXPECT_EQ(options_.validate().size(), 3u);
+  EXPECT_TRUE(SpoolOptions{}.validate().empty());
+}
+
+}  // namespace
+}  // namespace flexi::transports::spool::testing
