@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What happened to my message: receipts, traces, hops and the ledger, of the running program."""
 
+import contextlib
 import json
 import random
 import sqlite3
+import subprocess
 import uuid
 
+import httpx
 import pytest
-from conftest import all_logs, envelope, eventually, post_log, run_cli
+from conftest import BINARY, all_logs, clean_environment, envelope, eventually, post_log, run_cli
 from test_durability import DIRECT, QUEUE, QUEUE_STORED, Load
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -28,6 +31,23 @@ def at_rest(client):
 
 def line(read, action, way):
     return next(one for one in read["lines"] if (one["action"], one["way"]) == (action, way))
+
+
+@contextlib.contextmanager
+def part(folder, role, **settings):
+    """One service alone, as a process of its own; gives where it listens, by transport."""
+    folder.mkdir()
+    listen = {f"FLEXI_{transport}_LISTEN": "127.0.0.1:0" for transport in ("HTTP", "GRPC", "RPC")}
+    environment = clean_environment(listen | {"FLEXI_DATA_DIR": folder / "data", "FLEXI_STORAGE": "embedded", "FLEXI_LOG_FORMAT": "json"} | settings)
+    log = folder / "log.jsonl"
+    with log.open("wb") as stderr:
+        process = subprocess.Popen([str(BINARY), role], stdout=subprocess.DEVNULL, stderr=stderr, stdin=subprocess.DEVNULL, cwd=folder, env=environment)
+    try:
+        ready = eventually(lambda: next((line for line in map(json.loads, log.read_text().splitlines()) if line["event"] == "ready"), None), f"the {role} is ready")
+        yield process, {end.split(":")[0]: end for end in [ready["url"], *ready["also"].split()]}
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 @pytest.mark.parametrize("way, hops", [
@@ -212,3 +232,31 @@ def test_callers_who_left_early_do_not_unbalance_it(make_instance, unique):
             post_log(client, "hasty", f"{unique}{number}", headers={"X-Flexi-Timeout-Ms": str(number % 12)}, **way)
         read = eventually(lambda: (lambda one: one["adds_up"] and one["in_flight"] == 0 and one)(ledger(client)), "it adds up", seconds=90, interval=0.5)
         assert read["stored"] == len(all_logs(client))
+
+
+def test_in_a_cluster_the_logger_is_asked(tmp_path, unique):
+    """The broker knows nothing itself: what it says of stored messages comes from the logger's process, whichever way leads there."""
+    token = tmp_path / "token"
+    token.write_text("secret-token-of-this-test")
+    admin = {"FLEXI_ADMIN_TOKEN_FILE": token}
+    with contextlib.ExitStack() as running:
+        logger, ends = running.enter_context(part(tmp_path / "logger", "logger", **admin))
+        _, broker = running.enter_context(part(tmp_path / "broker", "broker", FLEXI_PEERS_LOGGER=f"{ends['http']},{ends['grpc']},{ends['rpc']}", FLEXI_PEERS_MAIL="", **admin))
+        client = running.enter_context(httpx.Client(base_url=broker["http"], timeout=30, trust_env=False))
+        sent = {via: post_log(client, "cluster", unique + via, headers={"X-Flexi-Hops": "evil@1"}, via=via) for via in ("http", "grpc", "rpc", "amqp")}
+        for via, answer in sent.items():
+            envelope(answer, 202)
+            found = eventually(lambda: (lambda one: one.get("where") == "logger" and one)(receipt(client, answer.headers["x-flexi-id"])), f"it is stored by {via}")
+            assert found["state"] == "stored" and found["way"] == via
+            assert [hop["at"] for hop in found["hops"]] == ["broker", f"broker>{via}", *(["listener"] if via == "amqp" else []), "logger"], "a stranger's hops are not taken"
+        read = at_rest(client)
+        assert read["adds_up"] and read["not_asked"] == []
+        assert {one["way"]: one["stored"] for one in read["lines"]} == {"http": 1, "grpc": 1, "rpc": 1, "amqp": 1}
+        logger.kill()
+        logger.wait()
+        assert client.get("/receipts/never-seen").status_code == 503, "unknown would be a guess"
+        half = receipt(client, sent["amqp"].headers["x-flexi-id"])
+        assert half["state"] == "stored" and half["not_asked"] == ["logger"], "the queue still knows"
+        read = ledger(client)
+        assert read["not_asked"] == ["logger"] and not read["adds_up"]
+        assert "flexiconnect_ledger_not_asked 1" in client.get("/metrics").text
