@@ -16,10 +16,12 @@ using core::Result;
 
 class Echo final : public core::Handler {
  public:
-  core::awaitable<Result<Reply>> handle(core::Request request, core::CallContext) override {
+  core::awaitable<Result<Reply>> handle(core::Request request, core::CallContext context) override {
+    hops = context.hops;
     if (request.action == "broken") co_return core::conflict("broken as told");
     co_return Reply{.message = "did " + request.action};
   }
+  std::string hops;
 };
 
 /// Two letters in memory, one of them with a payload that is no JSON.
@@ -77,6 +79,7 @@ TEST_F(ListenerTest, EachMessageGoesToTheServiceThatOwnsIt) {
   Echo echo;
   ListenerService listener([&](std::string_view action) -> core::Handler* { return action == "nobody's" ? nullptr : &echo; }, runtime::LogSink::none());
   EXPECT_EQ(call(listener, "log").value().message, "did log");
+  EXPECT_TRUE(echo.hops.starts_with("listener@")) << echo.hops;
   EXPECT_EQ(call(listener, "broken").error().kind, ErrorKind::conflict);
   EXPECT_EQ(call(listener, "nobody's").error().kind, ErrorKind::unimplemented);
 }
