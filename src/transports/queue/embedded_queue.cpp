@@ -192,6 +192,18 @@ core::awaitable<Result<std::optional<core::Receipt>>> EmbeddedQueue::find_receip
   co_return co_await impl_->database.read(std::move(job), std::move(context));
 }
 
+core::awaitable<Result<EmbeddedQueue::Status>> EmbeddedQueue::status(core::CallContext context) {
+  auto oldest = co_await impl_->database.read([](Connection& c) { return QueueTable::oldest(c); }, std::move(context));
+  if (!oldest) co_return oldest.error();
+  auto& state = impl_->state;
+  Status status;
+  status.dead_letters = state.dead.load();
+  status.depth = std::max<std::int64_t>(state.held.load() - status.dead_letters, 0);
+  status.bytes = state.held_bytes.load();
+  if (oldest.value() != 0) status.oldest_age = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::microseconds(std::max<std::int64_t>(state.now_micros() - oldest.value(), 0)));
+  co_return status;
+}
+
 core::awaitable<Result<Ledger>> EmbeddedQueue::ledger(core::CallContext context) {
   co_return co_await impl_->database.read([](Connection& c) { return QueueTable::ledger(c); }, std::move(context));
 }

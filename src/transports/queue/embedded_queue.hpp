@@ -57,6 +57,13 @@ class EmbeddedQueue final : public core::Transport, public core::DeadLetters, pu
   /// Of messages that were `accepted` or dead-lettered here: queued ("queue", or "listener" while it is handled), dead_lettered,
   /// stored (as long as the id is kept), expired, discarded (as long).
   core::awaitable<core::Result<std::optional<core::Receipt>>> find_receipt(core::MessageId id, core::CallContext context) override;
+  struct Status {
+    std::int64_t depth = 0;         ///< messages that wait, or are being handled
+    std::int64_t dead_letters = 0;
+    std::int64_t bytes = 0;         ///< payloads of both
+    std::optional<std::chrono::seconds> oldest_age{};  ///< of those that wait; none: none does
+  };
+  core::awaitable<core::Result<Status>> status(core::CallContext context);
   core::awaitable<core::Result<Ledger>> ledger(core::CallContext context);
   std::string_view source_name() const override { return "queue"; }
   /// As ledger(), but what it holds is counted in its tables, not by changes.
