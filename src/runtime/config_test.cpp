@@ -95,6 +95,19 @@ TEST(Config, AllProblemsComeAtOnce) {
   EXPECT_THAT(found["--http-password"], HasSubstr("is not a known setting"));
 }
 
+TEST(Config, WhatIsPrintedIsReadAgainWhateverTheText) {
+  Everything options;
+  ConfigSources sources;
+  const std::string odd = "tab\t line\r\n bell\a del\x7f quote\" slash\\ \xC3\xA9";
+  sources.environment = {{"FLEXI_LAST", odd}};
+  ASSERT_THAT(read(options, sources), testing::IsEmpty());
+  Everything again;
+  ConfigSources printed;
+  printed.toml = print_config([&](OptionVisitor& v) { options.describe(v); });
+  EXPECT_THAT(read(again, printed), testing::IsEmpty()) << *printed.toml;
+  EXPECT_EQ(again.last, odd);
+}
+
 struct Route {
   std::vector<std::string> url;
   bool idempotent = false;
