@@ -19,7 +19,7 @@ TOKEN = "t0ken-of-the-administrator"
 class GrpcService:
     """flexiconnect.v1.Actions with grpcio."""
 
-    def __init__(self):
+    def __init__(self, address="127.0.0.1:0"):
         import grpc
 
         messages, services = generated_grpc()
@@ -36,7 +36,7 @@ class GrpcService:
 
         self.server = grpc.server(concurrent.futures.ThreadPoolExecutor(4))
         services.add_ActionsServicer_to_server(Actions(), self.server)
-        self.port = self.server.add_insecure_port("127.0.0.1:0")
+        self.port = self.server.add_insecure_port(address)
         self.server.start()
         self.url = f"grpc://127.0.0.1:{self.port}"
         self.codes = grpc.StatusCode
@@ -123,6 +123,28 @@ def test_a_grpc_service_that_fails(make_instance, grpc_service):
         grpc_service.fail = None
         eventually(lambda: client.get("/system").json()["data"]["queue"]["depth"] == 0, "done")
         assert {call["metadata"]["x-flexi-id"] for call in grpc_service.calls[before:]} == {response.headers["x-flexi-id"]}
+
+
+def test_an_address_of_a_grpc_service_that_fails_is_set_aside(make_instance, grpc_service):
+    """Two addresses, of which one answers each call that it is busy."""
+    try:
+        bad = GrpcService(f"127.0.0.2:{grpc_service.port}")
+    except RuntimeError:
+        pytest.skip("not run: 127.0.0.2 can't be used here")
+    bad.fail = (bad.codes.UNAVAILABLE, "busy")
+    instance = make_instance()
+    file = instance.folder / "two.toml"
+    file.write_text(f'[actions.do]\nurl = ["grpc://127.0.0.1,127.0.0.2:{grpc_service.port}"]\nidempotent = true\n')
+    instance.settings |= {"FLEXI_CONFIG": file, "FLEXI_THREADS": "1", "FLEXI_GRPC_CLIENT_SET_ASIDE": "1h", "FLEXI_GRPC_CLIENT_MAX_SET_ASIDE": "1h", "FLEXI_BROKER_CIRCUIT_FAILURES": "0",
+                          "FLEXI_BROKER_RETRY_ATTEMPTS": "1"}
+    try:
+        with instance.start().client() as client:
+            codes = [ask(client, {}, via="grpc").status_code for _ in range(60)]
+            assert codes.count(503) == len(bad.calls) == 5 and codes[-40:] == [202] * 40, codes
+            peer = next(peer for peer in client.get("/system").json()["data"]["peers"] if "127.0.0.2" in peer["peer"])
+            assert {row["address"].split(":")[0]: row["state"] for row in peer["addresses"]} == {"127.0.0.1": "used", "127.0.0.2": "set_aside"}
+    finally:
+        bad.close()
 
 
 @pytest.mark.parametrize("via, ack", [("rpc", "stored"), ("auto", "stored"), ("amqp", "stored"), ("amqp", "accepted")])

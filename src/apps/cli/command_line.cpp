@@ -117,7 +117,7 @@ int run_command_line(int argc, char** argv) {
   send_command.add_option("action", sending.action, "log, mail, auth, or an action of the configuration")->required();
   send_command.add_option("fields", sending.fields, "The payload's fields, name=value each (auth asks for its password)");
   send_command.add_option("--payload", sending.payload, "The payload as JSON instead; - reads it from standard input");
-  send_command.add_option("--via", sending.via, "auto, inproc, http, amqp");
+  send_command.add_option("--via", sending.via, "auto, inproc, http, rpc, grpc, amqp");
   send_command.add_option("--ack", sending.ack, "accepted (durably queued) or stored (the destination has it)");
   send_command.add_option("--key", sending.key, "Idempotency key: the same key again is the same message");
   send_command.add_option("--timeout-ms", sending.timeout_ms, "How long to wait")->check(CLI::PositiveNumber);

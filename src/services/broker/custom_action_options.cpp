@@ -62,11 +62,15 @@ core::Result<ActionTarget> parse_action_target(std::string_view url) {
     FLEXI_TRY(runtime::net::parse_url(url, "http", 80));
     return ActionTarget{Via::http, std::string(url)};
   }
-  for (auto [via, port] : {std::pair(Via::grpc, 50001), std::pair(Via::rpc, 5001)}) {
-    const auto scheme = core::to_string(via);
-    if (!url.starts_with(std::string(scheme) + "://")) continue;
-    FLEXI_TRY(runtime::net::parse_endpoint(url, scheme, static_cast<std::uint16_t>(port)));
-    return ActionTarget{via, std::string(url)};
+  struct Scheme {
+    std::string_view name;
+    Via via;
+    std::uint16_t port;
+  };
+  for (auto& scheme : {Scheme{"grpc", Via::grpc, 50001}, Scheme{"grpcs", Via::grpc, 50001}, Scheme{"rpc", Via::rpc, 5001}}) {
+    if (!url.starts_with(std::string(scheme.name) + "://")) continue;
+    FLEXI_TRY(runtime::net::parse_endpoint(url, scheme.name, scheme.port));
+    return ActionTarget{scheme.via, std::string(url)};
   }
   if (url.starts_with(kKey) && url.size() > kKey.size()) return ActionTarget{Via::amqp, std::string(url.substr(5))};
   return core::invalid_argument("\"" + std::string(url) + "\" is none of http://host:port/path, grpc://host:port, rpc://host:port, amqp:action.<name>");

@@ -43,6 +43,9 @@ TEST(CustomActionOptions, TargetsOfEachTransport) {
   EXPECT_EQ(targets[3].endpoint, "action.resize");
   EXPECT_TRUE(actions["resize"].route.may_repeat());
   EXPECT_FALSE(actions["report"].route.may_repeat());
+  EXPECT_FALSE(actions["report"].has_own_consumer());
+  EXPECT_TRUE(actions["resize"].has_own_consumer());
+  EXPECT_EQ(parse_action_target("grpcs://images:443").value().via, core::Via::grpc);
 }
 
 TEST(CustomActionOptions, WrongNames) {
