@@ -298,7 +298,7 @@ def test_logs_page_filter_and_search(own):
         older = client.get("/logs", params={"until": moment}).json()["data"]
         assert len(newer) + len(older) == 7 and len(newer) >= 4
         for entry in newer + older:
-            assert set(entry) == {"id", "name", "data", "created_at", "updated_at"} and entry["created_at"].endswith("Z")
+            assert set(entry) - {"way", "trace_id", "hops"} == {"id", "name", "data", "created_at", "updated_at"} and entry["created_at"].endswith("Z")
 
 
 @pytest.mark.parametrize("query, word", [({"limit": 0}, "limit"), ({"limit": 501}, "limit"), ({"limit": "x"}, "limit"), ({"since": "yesterday"}, "since"),
