@@ -48,6 +48,8 @@ core::awaitable<Status> run_follow(const Surface& surface, ServerCall& call) {
     message.set_event(std::move(*event.value()));
     if (auto written = co_await call.write(message.SerializeAsString()); !written) co_return to_status(written.error());
   }
+  // A source that a stopping process has closed: there is more elsewhere, or later.
+  if (surface.process.readiness.draining()) co_return status_with_details(core::unavailable("the server is stopping"));
   co_return Status();
 }
 
