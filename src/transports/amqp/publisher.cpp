@@ -318,6 +318,13 @@ core::awaitable<void> Publisher::tick() {
         if (entry->publication.deadline <= now) answer(*entry, runtime::cancelled_error(entry->sent ? Sent::maybe : Sent::no));
         else if (blocked_ && impatient) answer(*entry, with_sent(unavailable_now(), entry->sent));
       }
+    // Whose caller was answered does not wait for room in the window.
+    std::erase_if(queue_, [this](auto& entry) {
+      if (!entry->answered) return false;
+      entries_.fetch_sub(1);
+      bytes_.fetch_sub(static_cast<std::int64_t>(entry->bytes));
+      return true;
+    });
     if (guest_) guest_->on_tick();
     flush_answers();
   }

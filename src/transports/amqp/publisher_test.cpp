@@ -5,6 +5,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include "runtime/task_scope.hpp"
 #include "transports/amqp/amqp.hpp"
 #include "transports/amqp/fake_rabbitmq.hpp"
 
@@ -36,6 +37,7 @@ class AmqpPublisher : public ::testing::Test {
     transport_.reset();
     shards.join();
   }
+  core::Client* client() { return client_.get(); }
   core::Result<core::Reply> publish(std::chrono::milliseconds timeout = 10s, std::string id = core::MessageId::generate().str()) {
     core::Request request;
     request.id = core::MessageId::parse(id).value();
@@ -141,6 +143,33 @@ TEST_F(AmqpPublisher, WhatWasNotConfirmedIsPublishedAgain) {
   EXPECT_TRUE(publish(10s, "twice"));
   const auto all = server.published();
   EXPECT_EQ(std::count(all.begin(), all.end(), "twice"), 2);
+}
+
+core::awaitable<void> publish_a_hundred(core::Client* client, int* overloaded, int* late) {
+  runtime::TaskScope scope(co_await asio::this_coro::executor, "publishers", runtime::LogSink::none());
+  auto one = [](core::Client* c, int* o, int* l) -> core::awaitable<void> {
+    core::Request request;
+    request.id = core::MessageId::generate();
+    request.action = "log";
+    request.payload = core::LogEntry{"n", "d"};
+    const auto reply = co_await c->handle(std::move(request), core::CallContext::with_timeout(200ms));
+    if (!reply && reply.error().kind == ErrorKind::overloaded && reply.error().retry_after) ++*o;
+    if (!reply && reply.error().kind == ErrorKind::deadline_exceeded) ++*l;
+  };
+  for (int i = 0; i < 100; ++i) scope.spawn(one(client, overloaded, late));
+  co_await scope.join();
+}
+
+TEST_F(AmqpPublisher, WhatIsUnderWayIsLimited) {
+  FakeRabbitMq server;
+  options.max_waiting = options.confirm_window = 10;
+  connect(server.url());
+  ASSERT_TRUE(publish());
+  server.answer = Answer::nothing;
+  int overloaded = 0, late = 0;
+  shards.run(publish_a_hundred(client(), &overloaded, &late));
+  EXPECT_EQ(overloaded, 90);
+  EXPECT_EQ(late, 10);
 }
 
 }  // namespace
