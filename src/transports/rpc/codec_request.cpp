@@ -16,6 +16,8 @@ capnp::Text::Reader text(const std::string& string) { return {string.data(), str
 
 enum class Surface { broker, services };
 
+constexpr std::int64_t kLatestMicros = 8'000'000'000'000'000;  // the year 2223; our clock counts to 2262
+
 core::Result<std::optional<core::Ack>> read_ack(schema::Ack ack) {
   switch (ack) {
     case schema::Ack::STANDARD: return std::optional<core::Ack>();
@@ -51,7 +53,10 @@ core::Result<void> read_identity(core::Request& request, const core::CallContext
     request.id_from_caller = meta.getIdFromCaller();
     FLEXI_TRY(request.id, core::MessageId::parse(id, "meta.id"));
   }
-  if (surface == Surface::services && meta.getAcceptedAtMicros() > 0) request.accepted_at = core::from_unix_micros(meta.getAcceptedAtMicros());
+  if (const auto micros = meta.getAcceptedAtMicros(); surface == Surface::services && micros != 0) {
+    if (micros < 0 || micros > kLatestMicros) return core::invalid_argument("meta.acceptedAtMicros must be microseconds since 1970");
+    request.accepted_at = core::from_unix_micros(micros);
+  }
   return core::ok();
 }
 

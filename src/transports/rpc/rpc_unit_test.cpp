@@ -195,6 +195,18 @@ TEST(RpcCodec, ABrokersRequestIsUnderstoodOrSaysWhatIsWrong) {
   EXPECT_THAT(wrong([](auto r, auto m) { r.getPayload().initLog(); m.setTimeoutMs(0); }), HasSubstr("time was over"));
 }
 
+TEST(RpcCodec, ATimeThatIsNoneIsRefused) {
+  Mirror services;
+  const Exported exported{ObjectType::actions, &services};
+  for (std::int64_t micros : {std::int64_t(-1), std::int64_t(1) << 56, INT64_MAX}) {
+    capnp::MallocMessageBuilder meta;
+    meta.initRoot<schema::Metadata>().setAcceptedAtMicros(micros);
+    const auto refused = plan_action(exported, "x", "{}", meta.getRoot<schema::Metadata>().asReader(), {});
+    ASSERT_FALSE(refused);
+    EXPECT_THAT(refused.error().message, HasSubstr("acceptedAtMicros"));
+  }
+}
+
 TEST(RpcCodec, AdministrationIsForAdministrators) {
   const auto list = [](auto request, auto) { request.setAction("logs.list"); };
   EXPECT_EQ(broker_plan(list).value().context.caller, "admin");
