@@ -36,7 +36,9 @@ std::optional<kj::Exception> Guard::look_at(capnp::rpc::Message::Reader message)
 }
 
 std::optional<kj::Exception> Guard::opened(std::uint32_t question) {
-  questions_.insert(question);
+  // The RPC system would refuse it, too, but lose its hold of the first call in doing so.
+  if (!questions_.insert(question).second)
+    return kj::Exception(kj::Exception::Type::FAILED, __FILE__, __LINE__, kj::heapString("a question's number is already in use"));
   if (questions_.size() <= limits_.max_unreleased) return std::nullopt;
   return too_much("more than " + std::to_string(limits_.max_unreleased) + " answers are not released");
 }

@@ -9,6 +9,7 @@ namespace flexi::transports::rpc {
 namespace {
 
 constexpr unsigned kFirstSegmentWords = 128;  // where the RPC system has no idea
+constexpr std::size_t kWriteBytes = 4 * 1024;  // then the peer may begin, while more is being said
 
 void append_word_pair(std::string& out, std::uint32_t value) {
   const char bytes[4] = {static_cast<char>(value), static_cast<char>(value >> 8), static_cast<char>(value >> 16), static_cast<char>(value >> 24)};
@@ -67,7 +68,8 @@ void Link::send(kj::ArrayPtr<const kj::ArrayPtr<const capnp::word>> segments) {
   for (auto& segment : segments) append_word_pair(output_, static_cast<std::uint32_t>(segment.size()));
   if (segments.size() % 2 == 0) append_word_pair(output_, 0);  // the table ends where a word ends
   for (auto& segment : segments) output_.append(reinterpret_cast<const char*>(segment.begin()), segment.size() * sizeof(capnp::word));
-  if (!std::exchange(announced_, true)) loop_->call_after_events(*this, KjLoop::Order::output);
+  if (output_.size() >= kWriteBytes) owner_.output_ready();
+  else if (!std::exchange(announced_, true)) loop_->call_after_events(*this, KjLoop::Order::output);
 }
 
 void Link::after_events() {

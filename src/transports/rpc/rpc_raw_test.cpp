@@ -208,6 +208,18 @@ TEST_F(RpcRaw, ACapabilityBombEndsItsConnection) {
   expect_well();
 }
 
+TEST_F(RpcRaw, ANumberUsedTwiceLeavesNoCallBehind) {
+  serve();
+  for (auto& again : {call_action(3, 1, "wait"), finish(3) + call_action(3, 1, "wait"), bootstrap(3)}) {
+    RawPeer peer(port);
+    peer.send(opening("Actions") + call_action(3, 1, "wait") + again);
+    if (again.size() < 200) EXPECT_TRUE(peer.closed());
+    peer.close();
+    wait_until([&] { return mirror.cancelled == mirror.waiting && connections() == 0; });
+  }
+  expect_well();
+}
+
 TEST_F(RpcRaw, AnswersAreNotKeptForThePeer) {
   serve();
   RawPeer peer(port);

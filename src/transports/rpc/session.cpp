@@ -279,6 +279,7 @@ void Session::tick(Clock::time_point now) {
   for (auto it = calls_.begin(); it != calls_.end();) {
     const auto call = *it++;
     if (call->cancelled != Cancelled::no) cancel(*call, call->cancelled);
+    else if (wire_.ended()) cancel(*call, Cancelled::gone);  // one that the RPC system forgot
     else if (stop) cancel(*call, Cancelled::stopping);
     else if (now >= call->context.deadline) cancel(*call, Cancelled::deadline);
   }
