@@ -169,7 +169,7 @@ void Session::end() {
 
 bool Session::backed_up() const {
   // Only a server may stop reading: two ends that both did would wait for each other.
-  return options_.side == SessionOptions::Side::server && writing_ && nghttp2_session_get_outbound_queue_size(wire_) > kMaxQueuedFrames;
+  return options_.side == SessionOptions::Side::server && !broken_ && nghttp2_session_get_outbound_queue_size(wire_) > kMaxQueuedFrames;
 }
 
 core::awaitable<void> Session::wait_to_read() {
@@ -273,12 +273,14 @@ void Session::flush() {
   if (writing_ || broken_ || writer_done_) return;
   const bool more = fill();
   after_wire();
+  if (!backed_up()) wake_reader_.cancel();
   if (out_.empty()) return stop_when_done();
   error_code ec;
   const auto sent = link_.write_now(asio::buffer(out_), ec);
   if (ec && ec != asio::error::would_block) {
     broken_ = true;
     link_.close();
+    wake_reader_.cancel();
     return;
   }
   if (sent == out_.size()) {
@@ -320,6 +322,7 @@ void Session::tick(Time now) {
     log_.debug("grpc connection given up", {{"why", why}});
     broken_ = true;
     link_.close();
+    wake_reader_.cancel();
   };
   if (now >= end_at_) return give_up("it did not close");
   if (writing_ && now - writing_since_ > options_.write_timeout) return give_up("the peer does not read");

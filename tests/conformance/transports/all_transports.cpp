@@ -140,11 +140,13 @@ class GrpcFixture final : public TransportFixture {
   std::string flood() override {
     std::string out;
     if (flooded_ == 0) out = std::string("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") + std::string("\0\0\0\4\0\0\0\0\0", 9);
-    // HEADERS that end a stream: :method POST, :scheme http, :path / and an :authority, by HPACK's static table. Not gRPC: answered 415.
+    // HEADERS that end a stream: :method POST, :scheme http, :path / and an :authority, by HPACK's static table, and the content type of
+    // gRPC. No method has that path, so the answer is headers alone, which no flow control holds back.
     const auto id = 2 * flooded_++ + 1;
-    out += std::string("\0\0\6\1\5", 5);
+    const std::string fields = "\x83\x86\x84\x01\x01x\x0f\x10\x10" "application/grpc";
+    out += std::string("\0\0", 2) + static_cast<char>(fields.size()) + "\1\5";
     for (int shift : {24, 16, 8, 0}) out += static_cast<char>(id >> shift & 255);
-    return out += "\x83\x86\x84\x01\x01x";
+    return out += fields;
   }
 
  private:
