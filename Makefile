@@ -40,11 +40,11 @@ check: deps-test ## the tests under address, undefined-behaviour and thread sani
 fmt: ## format the C++ sources
 	@git ls-files 'src/*.cpp' 'src/*.hpp' 'tests/*.cpp' 'bench/*.cpp' | xargs clang-format-16 -i
 
-bench: ## measure, beside nginx and bare SQLite, in one run
+bench: ## measure, beside nginx, bare SQLite, grpc++ and bare librabbitmq, in one run
 	@tools/deps build bench
 	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
-	@ninja -C $(BUILD) flexiconnect sqlite_commit_bench
-	@/usr/bin/python3 bench/run.py --binary $(BUILD)/flexiconnect --sqlite-bench $(BUILD)/sqlite_commit_bench
+	@ninja -C $(BUILD) flexiconnect sqlite_commit_bench path grpcpp_path amqp_bench
+	@/usr/bin/python3 bench/run.py $(BUILD)
 
 clean: ## remove what was built (not ./flexiconnect-data)
 	rm -rf build

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// broker → logger → store as grpc_path has it, with grpc++ (callback API) on both sides: what grpc_path is measured against.
+// broker → logger → store as path has it over grpc, with grpc++ (callback API) on both sides: what that is measured against.
 //   grpcpp_path logger <null|file>
 //   grpcpp_path broker <grpc://logger>
-// They say "ready <endpoint>" and end with their standard input. The load is grpc_path's.
+// They say "ready <endpoint>" and end with their standard input. The load is that of path.
 #include <grpcpp/grpcpp.h>
 
 #include <atomic>
