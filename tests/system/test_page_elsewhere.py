@@ -7,6 +7,8 @@ import pytest
 from conftest import envelope, eventually, post_log
 from test_page import Page, driver  # noqa: F401  the fixture
 
+pytestmark = pytest.mark.browser
+
 
 @pytest.fixture
 def elsewhere(make_instance):
