@@ -30,7 +30,7 @@ Result<void> Queueing::open(const Settings& settings, const RoleTraits& role, St
 }
 
 std::optional<services::broker::BrokerWay> Queueing::way() {
-  if (spool_) return services::broker::BrokerWay{core::Via::amqp, *spool_, &spool_->straight()};
+  if (spool_) return services::broker::BrokerWay{core::Via::amqp, *spool_, &spool_->straight(), &spool_->waiting()};
   if (publisher_) return services::broker::BrokerWay{core::Via::amqp, *publisher_};
   return std::nullopt;
 }

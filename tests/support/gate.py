@@ -7,6 +7,7 @@
         gate.cut()      # connections die with a reset; new ones go through
         gate.refuse()   # as cut, and nobody listens until heal()
         gate.freeze()   # nothing gets through, nothing is closed, new connections are taken and stay silent
+    gate.freeze("down")      # what the target says does not get through
         gate.delay(0.2) # what comes waits so long, in order
         gate.corrupt()  # each chunk has one byte changed, until heal(); corrupt(chunks=1) the next one only
         gate.cut_after(up=100)   # 100 more bytes to the target, then reset: in the middle of a frame
@@ -38,7 +39,7 @@ class Gate:
 
     def _reset_rules(self):
         self._delay = 0
-        self._frozen = False
+        self._frozen = frozenset()  # of "up", "down"
         self._corrupt = {"up": 0, "down": 0}  # chunks still to be changed; -1: all
         self._budget = {"up": None, "down": None}  # bytes until the cut
 
@@ -61,8 +62,8 @@ class Gate:
     def refuse(self):
         self._do(self._refuse())
 
-    def freeze(self):
-        self._do(self._set(_frozen=True))
+    def freeze(self, *directions):
+        self._do(self._set(_frozen=frozenset(directions or ("up", "down"))))
 
     def delay(self, seconds):
         self._do(self._set(_delay=seconds))
@@ -117,7 +118,7 @@ class Gate:
         link = _Link(writer)
         self._links.add(link)
         try:
-            while self._frozen:
+            while len(self._frozen) == 2:
                 await self._wait_for_change(link)
             other_reader, other_writer = await asyncio.open_connection(*self.target)
             link.writers.append(other_writer)
@@ -143,7 +144,7 @@ class Gate:
         while chunk := await reader.read(CHUNK):
             if self._delay:
                 await asyncio.sleep(self._delay)
-            while self._frozen:
+            while direction in self._frozen:
                 await self._wait_for_change(link)
             if self._corrupt[direction]:
                 self._corrupt[direction] -= self._corrupt[direction] > 0

@@ -151,6 +151,15 @@ def test_gate(echo, make_gate):
         gate.heal()
         s.settimeout(10)
         assert s.recv(1) == b"c"
+        gate.freeze("down")
+        s.sendall(b"d")
+        eventually(lambda: echo.got.endswith(b"d"))
+        s.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            s.recv(1)
+        gate.heal()
+        s.settimeout(10)
+        assert s.recv(1) == b"d"
         gate.cut()
         with pytest.raises(ConnectionResetError):
             s.recv(1)

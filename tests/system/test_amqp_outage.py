@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """RabbitMQ goes away, comes back, is full, is frozen: what was answered 202 is stored, once, and in order."""
 
+import threading
 import time
 
 import pytest
 import rabbitmq as rabbit
 from amqp_support import Foreign, ready, settings, stored
 from conftest import envelope, eventually, post_log
+from test_custom_actions import Service
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +157,52 @@ def test_a_frozen_rabbitmq_holds_nobody_up(server, url, make_instance, unique):
             server.thaw()
         counts = eventually(lambda: next((c for c in [stored(instance, name="outage")] if len(c) == 30), None), "all are stored", 60)
         assert set(counts.values()) == {1}
+
+
+MAIL = {"to": "you@example.com", "subject": "outage", "message": "Hello"}
+PAYLOADS = {"mail": MAIL, "do": {"a": 1}}
+
+
+def mailbox(instance, subject):
+    with instance.client() as client:
+        return sum(mail["subject"] == subject for mail in client.get("/mails", params={"limit": 500}).json()["data"])
+
+
+@pytest.mark.parametrize("trouble", ["frozen", "cut"])
+def test_what_rabbitmq_may_have_taken_waits_for_it_and_goes_no_other_way(server, url, make_instance, make_gate, unique, trouble):
+    """Mail and a custom action, `auto`, accepted: RabbitMQ has the message, and its confirm never comes."""
+    gate, service = make_gate(("127.0.0.1", server.port)), Service()
+    own = settings(server.url_of(unique, gate.port), FLEXI_SPOOL_PATIENCE="500ms" if trouble == "frozen" else "20s", FLEXI_ACTIONS_DO_URL=service.url)
+    instance = ready(make_instance(settings=own).start())
+    asked = {}
+
+    def ask(client, action):
+        asked[action] = client.post("/handle", json={"action": action, "ack": "accepted", action: PAYLOADS[action]})
+
+    try:
+        with instance.client() as client:
+            for action in PAYLOADS:
+                ask(client, action)
+                assert asked[action].headers["x-flexi-way"] == "amqp"
+                gate.freeze("down")
+                before = gate.bytes["up"]
+                waiting = threading.Thread(target=ask, args=(client, action))
+                waiting.start()
+                eventually(lambda: gate.bytes["up"] > before + 100, "it is on its way")
+                if trouble == "cut":
+                    gate.cut()
+                waiting.join()
+                assert asked[action].status_code == 202, asked[action].text
+                assert asked[action].headers["x-flexi-way"] == "amqp;queue=spool;fallback-from=amqp"
+                gate.heal()
+                ready(instance)
+                eventually(lambda: "\nflexi_spool_depth 0" in client.get("/metrics").text, "the spool is empty", 60)
+            eventually(lambda: mailbox(instance, "outage") == 2, "both mails are there", 60)
+            eventually(lambda: asked["do"].headers["x-flexi-id"] in service.ids(), "the service has it", 60)
+            eventually(lambda: client.get("/system").json()["data"]["queue"].get("depth") == 0, "the queue is empty", 60)
+            assert mailbox(instance, "outage") == 2, "each once, though RabbitMQ had one of them twice"
+    finally:
+        service.close()
 
 
 def test_cut_connections_and_damaged_bytes_lose_nothing(server, url, make_instance, make_gate, unique):

@@ -51,11 +51,17 @@ class Fallback::Attempt {
   const TimePoint began_;
 };
 
-bool Fallback::moves_on(const core::Error& error, const core::CallContext& context) const {
+/// Another way may be tried, while the caller has time.
+bool Fallback::is_away(const core::Error& error, const core::CallContext& context) const {
   // A way's own time-out (Deadline around one attempt) is as good as unavailable while the caller still has time.
   const bool away = is_down(error) || error.kind == ErrorKind::unimplemented || error.kind == ErrorKind::deadline_exceeded;
-  if (!away || (error.sent == Sent::maybe && idempotent_ == Idempotent::no)) return false;
-  return !context.has_deadline() || now_() < context.deadline;
+  return away && (!context.has_deadline() || now_() < context.deadline);
+}
+
+bool Fallback::is_repeated_after(std::size_t index) const {
+  for (auto later = index + 1; later < ways_.size(); ++later)
+    if (repeats(later, index)) return true;
+  return false;
 }
 
 void Fallback::name_way(core::Reply& reply, std::size_t index) const {
@@ -70,11 +76,12 @@ core::awaitable<core::Result<core::Reply>> Fallback::handle(core::Request reques
   std::optional<core::Error> telling;
   auto sent = Sent::no;
   std::uint32_t passed_over = 0;
+  std::optional<std::size_t> bound;  // the way that may have sent it: it goes by that one again, or by none
   // The first round leaves out what is set aside; the second asks just that.
   for (int round = 0; round < 2; ++round) {
     for (std::size_t i = 0; i < ways_.size(); ++i) {
       const std::uint32_t bit = 1u << i;
-      if (round == 1 && !(passed_over & bit)) continue;
+      if ((round == 1 && !(passed_over & bit)) || (bound && !repeats(i, *bound))) continue;
       auto& way = ways_[i];
       const auto entry = round == 0 ? way.circuit->enter(now_) : Circuit::Entry::pass;
       if (entry == Circuit::Entry::refused) {
@@ -94,9 +101,10 @@ core::awaitable<core::Result<core::Reply>> Fallback::handle(core::Request reques
       }
       auto& error = result.error();
       if (error.sent == Sent::maybe) sent = Sent::maybe;
-      // "Not here" of one way says less than "down" of another.
-      const bool tells_more = !telling || (telling->kind == ErrorKind::unimplemented && error.kind != ErrorKind::unimplemented);
-      if (last || left || !moves_on(error, context)) {
+      // "Not here" of one way says less than "down" of another; and the way that it is bound to speaks for itself.
+      const bool tells_more = !telling || bound || (telling->kind == ErrorKind::unimplemented && error.kind != ErrorKind::unimplemented);
+      if (error.sent == Sent::maybe && idempotent_ == Idempotent::no) bound = i;
+      if (last || left || !is_away(error, context) || (bound && !is_repeated_after(*bound))) {
         const bool away = is_down(error) || error.kind == ErrorKind::unimplemented;
         if (tells_more || !away) telling = std::move(error);
         telling->sent = sent;
@@ -105,7 +113,8 @@ core::awaitable<core::Result<core::Reply>> Fallback::handle(core::Request reques
       if (tells_more) telling = std::move(error);
     }
   }
-  // Unreachable while the second round asks whatever the first left out; kept so that a mistake there is an error, not a hang.
+  // Nothing is left for what is bound to a way; else there is always a last one.
+  if (telling) telling->sent = sent;
   co_return telling ? *telling : core::unavailable("no transport is available");
 }
 

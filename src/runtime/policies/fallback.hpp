@@ -16,10 +16,13 @@ struct Way {
   /// Shared by all who go this way to the same destination, so that one finds out for all; none: one of its own.
   std::shared_ptr<Circuit> circuit{};
   WayFigures* figures = nullptr;  ///< told of each call; none: nobody counts
+  /// An earlier way of this name once more, as one that waits for better times: the same destination under the same id. It
+  /// takes over, before any other, what that way may have sent and what therefore may go by no other.
+  bool again = false;
 };
 
 /// Tries ways in order until one is there: moves on where a way is down or doesn't have the action, and, unless the
-/// request is idempotent, only where it was certainly not sent. A destination that answers `unavailable` itself
+/// request is idempotent, only where it was certainly not sent (or to the same way `again`). A destination that answers `unavailable` itself
 /// (Error::answered) is no way that is down: its answer is final. A way that keeps failing is passed over for a while;
 /// when nothing else is left it is asked all the same.
 /// Lifetime/threads: any thread; the handlers outlive it
@@ -34,7 +37,10 @@ class Fallback final : public core::Handler {
 
  private:
   class Attempt;
-  bool moves_on(const core::Error& error, const core::CallContext& context) const;
+  bool is_away(const core::Error& error, const core::CallContext& context) const;
+  /// Whether way `index` is `first` again.
+  bool repeats(std::size_t index, std::size_t first) const { return ways_[index].again && ways_[index].name == ways_[first].name; }
+  bool is_repeated_after(std::size_t index) const;
   void name_way(core::Reply& reply, std::size_t index) const;
   std::vector<Way> ways_;
   Idempotent idempotent_;

@@ -51,6 +51,49 @@ TEST_F(FallbackTest, ANonIdempotentRequestThatMayHaveBeenSentNeverMoves) {
   EXPECT_EQ(c.calls(), 0u);
 }
 
+TEST_F(FallbackTest, WhatAWayMayHaveSentGoesByTheSameWayAgainAndByNoOther) {
+  ScriptedHandler waiting;
+  waiting.way = "amqp;queue=spool";
+  const auto make = [&](Idempotent idempotent) {
+    return Fallback({{"amqp", a}, {"http", b}, {.name = "amqp", .handler = waiting, .again = true}}, {.failures = 2, .ejection = 1000ms}, idempotent, clock.now());
+  };
+  auto fallback = make(Idempotent::no);
+  for (auto& lost : {core::unavailable("cut off"), core::deadline_exceeded("no confirm")}) {
+    a.fail(lost, Sent::maybe);
+    EXPECT_EQ(call(fallback, request_of("mail", core::LogEntry{"n", "d"})).value().way, "amqp;queue=spool;fallback-from=amqp");
+    EXPECT_TRUE(core::same_payload(waiting.requests.back().payload, core::LogEntry{"n", "d"}));
+  }
+  EXPECT_EQ(b.calls(), 0u);
+  clock.time += 1h;
+  a.fail(core::unavailable("down"));
+  EXPECT_EQ(call(fallback, request_of("mail")).value().way, "http;fallback-from=amqp") << "certainly unsent: the others first";
+
+  clock.time += 1h;
+  // What it can't take either is told in its words, and may have been sent all the same.
+  a.fail(core::deadline_exceeded("no confirm"), Sent::maybe);
+  waiting.fail(core::unavailable("the spool is full"));
+  const auto refused = call(fallback, request_of("mail"));
+  EXPECT_EQ(refused.error().message, "the spool is full");
+  EXPECT_EQ(refused.error().sent, Sent::maybe);
+  EXPECT_EQ(b.calls(), 1u);
+
+  // Set aside, it is asked all the same.
+  auto tired = make(Idempotent::no);
+  waiting.fail_for_ever(core::unavailable("full"));
+  for (int i = 0; i < 2; ++i) {
+    a.fail(core::unavailable("cut off"), Sent::maybe);
+    EXPECT_FALSE(call(tired, request_of("mail")));
+    EXPECT_TRUE(call(tired, request_of("mail")));
+  }
+  waiting.heal();
+  a.fail(core::unavailable("cut off"), Sent::maybe);
+  EXPECT_EQ(call(tired, request_of("mail")).value().way, "amqp;queue=spool;fallback-from=amqp");
+
+  auto repeatable = make(Idempotent::yes);
+  a.fail(core::unavailable("cut off"), Sent::maybe);
+  EXPECT_EQ(call(repeatable, request_of("log")).value().way, "http;fallback-from=amqp") << "moves as ever";
+}
+
 TEST_F(FallbackTest, AnIdempotentOneMoves) {
   auto fallback = make(Idempotent::yes);
   a.fail(core::unavailable("cut off"), Sent::maybe);

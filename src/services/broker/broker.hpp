@@ -17,9 +17,12 @@ namespace flexi::services::broker {
 struct BrokerWay {
   core::Via via;
   std::reference_wrapper<core::Handler> handler;
-  /// What `auto` takes in this way's turn, so that it goes on to others where `handler` would wait for better times;
-  /// `handler` is then what it tries last of all. Null: there is no difference.
+  /// What `auto` takes in this way's turn, so that it goes on to others where `handler` would let the message wait for better
+  /// times. Null: there is no difference.
   core::Handler* straight = nullptr;
+  /// With `straight`: where `auto` lets a message wait that is to be `accepted`, last of all, or at once where `straight` may have
+  /// sent it: to the same destination under the same id. Null: `handler`.
+  core::Handler* waiting = nullptr;
 };
 
 /// The owning service's rules for a payload, asked before a queue accepts what that service could only refuse.

@@ -215,6 +215,32 @@ TEST_F(BrokerTest, MailMovesOnlyWhenItIsCertainlyUnsent) {
   EXPECT_EQ(call(*broker, contract_request("log", Via::automatic, Ack::stored)).value().way, "http;fallback-from=inproc");
 }
 
+TEST_F(BrokerTest, MailThatItsQueueMayHaveWaitsForTheQueueAndGoesByNoOther) {
+  ScriptedHandler straight, waiting;
+  auto made = parts();
+  for (auto& action : made.actions)
+    for (auto& way : action.ways)
+      if (way.via == Via::amqp) way.straight = &straight, way.waiting = &waiting;
+  waiting.way = "amqp;queue=spool";
+  options.mail.accepted_order = {"amqp", "inproc"};
+  options.mail.stored_order = {"amqp", "inproc"};
+  const auto broker = make_broker(std::move(made), options);
+  straight.fail(core::deadline_exceeded("no confirm"), Sent::maybe);
+  EXPECT_EQ(call(*broker, contract_request("mail", Via::automatic, Ack::accepted)).value().way, "amqp;queue=spool;fallback-from=amqp");
+  EXPECT_EQ(waiting.requests.at(0).via, Via::amqp);
+  straight.fail(core::unavailable("cut off"), Sent::maybe);
+  const auto stored = call(*broker, contract_request("mail", Via::automatic, Ack::stored));
+  ASSERT_FALSE(stored) << "what is to be stored waits for nothing";
+  EXPECT_EQ(waiting.calls(), 1u);
+  EXPECT_EQ(calls(), 0u);
+  straight.fail(core::unavailable("down"));
+  EXPECT_EQ(call(*broker, contract_request("mail", Via::automatic, Ack::accepted)).value().way, "inproc;fallback-from=amqp");
+  // Where nothing else is left it waits.
+  straight.fail(core::unavailable("down"));
+  down(inproc);
+  EXPECT_EQ(call(*broker, contract_request("mail", Via::automatic, Ack::accepted)).value().way, "amqp;queue=spool;fallback-from=amqp");
+}
+
 TEST_F(BrokerTest, ADeclaredIdempotentActionMovesAlsoWhenItMayHaveBeenSent) {
   options.custom.idempotent = true;
   auto broker = make();

@@ -42,11 +42,11 @@ Broker::Route::Route(BrokerRoute route, const BrokerRoutes& routes) : route_(std
     if (routes.board) figures_[index_of(way.via)] = &routes.board->add(route_.action, way.via, circuit, forbidden(way.via));
     ways_[index_of(way.via)] = make_chain({way.via}, way.via, routes);
   }
-  accepted_ = make_chain(route_.accepted_order, Via::automatic, routes);
+  accepted_ = make_chain(route_.accepted_order, Via::automatic, routes, Ack::accepted);
   stored_ = make_chain(route_.stored_order, Via::automatic, routes);
 }
 
-Broker::Route::Chain Broker::Route::make_chain(const std::vector<Via>& order, Via asked_for, const BrokerRoutes& routes) {
+Broker::Route::Chain Broker::Route::make_chain(const std::vector<Via>& order, Via asked_for, const BrokerRoutes& routes, Ack ack) {
   Chain chain;
   std::vector<Via> usable;
   for (auto via : order)
@@ -65,11 +65,11 @@ Broker::Route::Chain Broker::Route::make_chain(const std::vector<Via>& order, Vi
     handler = chain.departures.emplace_back(std::make_unique<Departure>(via, *handler)).get();
     ways.push_back({std::string(core::to_string(via)), *handler, circuits_[index_of(via)], figures_[index_of(via)]});
   }
-  if (asked_for == Via::automatic)
+  if (asked_for == Via::automatic && ack == Ack::accepted)  // what is to be stored waits for nothing
     for (auto via : usable)
-      if (way(via)->straight) {
-        auto& departure = chain.departures.emplace_back(std::make_unique<Departure>(via, way(via)->handler.get()));
-        ways.push_back({std::string(core::to_string(via)), *departure, nullptr, figures_[index_of(via)]});
+      if (auto& there = *way(via); there.straight) {
+        auto& departure = chain.departures.emplace_back(std::make_unique<Departure>(via, there.waiting ? *there.waiting : there.handler.get()));
+        ways.push_back({.name = std::string(core::to_string(via)), .handler = *departure, .figures = figures_[index_of(via)], .again = true});
       }
   chain.fallback = std::make_unique<policies::Fallback>(std::move(ways), routes.circuit, route_.idempotent, routes.hooks.now);
   chain.retry = std::make_unique<policies::Retry>(*chain.fallback, routes.retry, route_.idempotent, routes.hooks);

@@ -30,7 +30,7 @@ class Broker::Route {
     std::unique_ptr<runtime::policies::Fallback> fallback;
     std::unique_ptr<runtime::policies::Retry> retry;
   };
-  Chain make_chain(const std::vector<core::Via>& order, core::Via asked_for, const BrokerRoutes& routes);
+  Chain make_chain(const std::vector<core::Via>& order, core::Via asked_for, const BrokerRoutes& routes, core::Ack ack = core::Ack::stored);
   bool forbidden(core::Via via) const;
   const BrokerWay* way(core::Via via) const;
   std::string choices() const;

@@ -44,6 +44,8 @@ bool may_be_spooled(const Request& request) {
 /// The queue is away, or took longer than it had; not what the queue itself answers.
 bool is_away(const Error& error) { return (error.kind == ErrorKind::unavailable || error.kind == ErrorKind::deadline_exceeded) && !error.answered; }
 
+enum class Use { both, publisher, spool };
+
 }  // namespace
 
 class Spool::Impl {
@@ -60,7 +62,7 @@ class Spool::Impl {
         oldest_(environment.metrics.gauge("flexi_spool_oldest_age_seconds", "For how long the oldest message has been in the spool")) {}
 
   void begin();
-  core::awaitable<Result<Reply>> handle(Request request, core::CallContext context, bool spools);
+  core::awaitable<Result<Reply>> handle(Request request, core::CallContext context, Use use);
   core::awaitable<void> stop(core::StopOptions options);
   SpoolStatus status() const;
 
@@ -157,8 +159,9 @@ SpoolStatus Spool::Impl::status() const {
   return s;
 }
 
-core::awaitable<Result<Reply>> Spool::Impl::handle(Request request, core::CallContext context, bool spools) {
-  const bool spoolable = may_be_spooled(request);
+core::awaitable<Result<Reply>> Spool::Impl::handle(Request request, core::CallContext context, Use use) {
+  const bool spoolable = may_be_spooled(request), spools = use != Use::publisher;
+  if (use == Use::spool && spoolable) co_return co_await append(std::move(request), std::move(context));
   if (request.action != core::actions::kAuth && store_.waits(request.action)) {
     if (spools && spoolable) co_return co_await append(std::move(request), std::move(context));
     co_return later("messages that came before wait for the queue");
@@ -243,18 +246,21 @@ core::awaitable<void> Spool::Impl::stop(core::StopOptions options) {
   co_await asio::co_spawn(writes_.executor(), work(this, options), asio::use_awaitable);
 }
 
-class Spool::Straight final : public core::Handler {
+/// One of the two without the other.
+class Spool::Part final : public core::Handler {
  public:
-  explicit Straight(Impl& impl) : impl_(impl) {}
+  Part(Impl& impl, Use use) : impl_(impl), use_(use) {}
   core::awaitable<Result<Reply>> handle(Request request, core::CallContext context) override {
-    return impl_.handle(std::move(request), std::move(context), false);
+    return impl_.handle(std::move(request), std::move(context), use_);
   }
 
  private:
   Impl& impl_;
+  const Use use_;
 };
 
-Spool::Spool(std::unique_ptr<Impl> impl) : impl_(std::move(impl)), straight_(std::make_unique<Straight>(*impl_)) {}
+Spool::Spool(std::unique_ptr<Impl> impl)
+    : impl_(std::move(impl)), straight_(std::make_unique<Part>(*impl_, Use::publisher)), waiting_(std::make_unique<Part>(*impl_, Use::spool)) {}
 Spool::~Spool() = default;
 
 std::unique_ptr<Spool> Spool::open(Environment environment, SpoolOptions options, core::Handler& publisher) {
@@ -264,9 +270,10 @@ std::unique_ptr<Spool> Spool::open(Environment environment, SpoolOptions options
 }
 
 core::awaitable<Result<Reply>> Spool::handle(Request request, core::CallContext context) {
-  return impl_->handle(std::move(request), std::move(context), true);
+  return impl_->handle(std::move(request), std::move(context), Use::both);
 }
 core::Handler& Spool::straight() { return *straight_; }
+core::Handler& Spool::waiting() { return *waiting_; }
 core::awaitable<void> Spool::stop(core::StopOptions options) { return impl_->stop(options); }
 SpoolStatus Spool::status() const { return impl_->status(); }
 

@@ -47,6 +47,8 @@ class Spool final : public core::Client, public core::ReceiptSource, public core
   core::awaitable<core::Result<core::Reply>> handle(core::Request request, core::CallContext context) override;
   /// The publisher without the spool, for `auto`, which tries the direct ways first: unavailable while messages of the action wait.
   core::Handler& straight();
+  /// The spool without the publisher, for `auto` where the publisher has had its turn: what may be spooled is, at once.
+  core::Handler& waiting();
   /// What waits stays. The publisher still works while this runs.
   core::awaitable<void> stop(core::StopOptions options) override;
 
@@ -60,11 +62,11 @@ class Spool final : public core::Client, public core::ReceiptSource, public core
   core::awaitable<core::Result<void>> discard(core::MessageId id, core::CallContext context) override;
 
  private:
-  class Straight;
+  class Part;
   class Impl;
   explicit Spool(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
-  std::unique_ptr<Straight> straight_;
+  std::unique_ptr<Part> straight_, waiting_;
 };
 
 }  // namespace flexi::transports::spool

@@ -110,6 +110,19 @@ TEST_F(SpoolTest, TheStraightWayNeitherSpoolsNorOvertakes) {
   EXPECT_EQ(queue_.arrived(), numbered(0, 3));
 }
 
+TEST_F(SpoolTest, TheWaitingWaySpoolsAtOnceWhatMayBe) {
+  options_.patience = std::chrono::hours(1);
+  open();
+  queue_.hold = true;  // nobody is asked for a confirm a second time
+  const auto waiting = [&](Request request) { return run(spool_->waiting().handle(std::move(request), core::CallContext::with_timeout(std::chrono::milliseconds(5000)))); };
+  EXPECT_EQ(waiting(log_request("m0")).value().way, "amqp;queue=spool");
+  EXPECT_EQ(waiting(log_request("m1")).value().way, "amqp;queue=spool");
+  EXPECT_EQ(waiting(log_request("s", Ack::stored)).error().kind, ErrorKind::unavailable);
+  queue_.hold = false;
+  ASSERT_TRUE(drained());
+  EXPECT_EQ(queue_.arrived(), numbered(0, 2));
+}
+
 TEST_F(SpoolTest, AnOutageInTheMiddleOfABatchLosesNothingAndKeepsTheOrder) {
   options_.batch = 50;
   std::size_t seen = 0;
