@@ -61,7 +61,10 @@ std::vector<std::unique_ptr<SpoolFile>> SpoolDirectory::orphans() const {
     std::error_code ignored;
     if (!fs::exists(name + ".lock", ignored)) break;  // they are taken from the first on and never removed
     if (!fs::exists(name + ".db", ignored)) continue;
-    if (const int lock = lock_file(name + ".lock"); lock >= 0) found.push_back(std::make_unique<SpoolFile>(name + ".db", lock));
+    const int lock = lock_file(name + ".lock");
+    if (lock < 0) continue;
+    auto file = std::make_unique<SpoolFile>(name + ".db", lock);
+    if (fs::exists(name + ".db", ignored)) found.push_back(std::move(file));  // else another one has adopted it just now
   }
   return found;
 }

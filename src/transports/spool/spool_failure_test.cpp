@@ -125,6 +125,56 @@ TEST_F(SpoolTest, ASuccessorAdoptsTheSpoolOfADeadProcessAndNobodyTheSpoolOfALivi
   EXPECT_TRUE(other_queue.arrived().empty());
 }
 
+TEST_F(SpoolTest, AnAdoptionThatFailedOnceIsTriedAgainAndSeenMeanwhile) {
+  queue_.up = false;
+  open();
+  auto other = make(queue_);
+  for (auto& id : numbered(0, 10)) ASSERT_TRUE(run(other->handle(log_request(id), {})));
+  // What a disk that refuses in the middle of it does to the transaction.
+  auto disk = std::move(runtime::sqlite::Connection::open(options_.directory + "/spool-1.db", runtime::sqlite::Connection::Mode::read_write)).value();
+  ASSERT_TRUE(disk->execute("CREATE TRIGGER refuse BEFORE INSERT ON spool_messages WHEN NEW.id = 'm5' BEGIN SELECT RAISE(ROLLBACK, 'no space'); END"));
+  const auto orphans = [&] { return metrics_.gauge("flexi_spool_orphans", "Spools of processes that died which could not be adopted yet").value(); };
+  EXPECT_EQ(orphans(), 0);
+  stop(other);
+  ASSERT_TRUE(eventually([&] { return orphans() == 1; }));
+  EXPECT_EQ(spool_->status().messages, 0);
+  ASSERT_TRUE(disk->execute("DROP TRIGGER refuse"));
+  ASSERT_TRUE(eventually([&] { return spool_->status().messages == 10; }));
+  ASSERT_TRUE(eventually([&] { return orphans() == 0; }));
+  EXPECT_FALSE(fs::exists(options_.directory + "/spool-2.db"));
+  queue_.up = true;
+  ASSERT_TRUE(drained());
+  EXPECT_EQ(queue_.arrived(), numbered(0, 10));
+}
+
+TEST_F(SpoolTest, AnAdopterThatDiedBeforeItRemovedTheFileHasAdoptedItOnce) {
+  queue_.up = false;
+  open();
+  auto other = make(queue_);
+  for (auto& id : numbered(0, 10)) ASSERT_TRUE(run(other->handle(log_request(id), {})));
+  for (const char* suffix : {"", "-wal"}) fs::copy_file(options_.directory + "/spool-2.db" + suffix, folder_ + "/kept" + suffix);
+  stop(other);
+  ASSERT_TRUE(eventually([&] { return spool_->status().messages == 10; }));
+  spool(10, 15);
+  close();
+  // As kill -9 leaves it between the commit and the removal.
+  for (const char* suffix : {"", "-wal"}) fs::copy_file(folder_ + "/kept" + suffix, options_.directory + "/spool-2.db" + suffix);
+  open();
+  ASSERT_TRUE(eventually([&] { return !fs::exists(options_.directory + "/spool-2.db"); }));
+  EXPECT_EQ(spool_->status().messages, 15);
+  queue_.up = true;
+  ASSERT_TRUE(drained());
+  EXPECT_EQ(queue_.arrived(), numbered(0, 15));
+}
+
+TEST_F(SpoolTest, AFileThatWasNeverFinishedHoldsNothingAndIsRemoved) {
+  fs::create_directory(options_.directory);
+  for (auto* name : {"/spool-1.lock", "/spool-2.lock", "/spool-2.db"}) std::ofstream(options_.directory + name);
+  open();
+  EXPECT_TRUE(eventually([&] { return !fs::exists(options_.directory + "/spool-2.db"); }));
+  EXPECT_EQ(spool_->status().messages, 0);
+}
+
 TEST_F(SpoolTest, AFileThatIsNoSpoolIsLeftAlone) {
   fs::create_directory(options_.directory);
   { std::ofstream(options_.directory + "/spool-1.lock"); }

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transports/spool/spool_store.hpp"
 
-#include <algorithm>
-
 namespace flexi::transports::spool {
 
 using core::Result;
 using runtime::sqlite::Connection;
 using runtime::sqlite::Database;
+
+Store::Store(SpoolOptions options, runtime::LogSink& log, runtime::Metrics& metrics)
+    : options_(std::move(options)), directory_(options_.directory), log_(log), metrics_(metrics),
+      orphan_count_(metrics.gauge("flexi_spool_orphans", "Spools of processes that died which could not be adopted yet")) {}
 
 Result<void> Store::open() {
   if (ready_) return core::ok();
@@ -32,15 +34,20 @@ Result<void> Store::open() {
 
 bool Store::adopt() {
   bool any = false;
+  std::map<std::string, std::string> left;
   for (auto& orphan : directory_.orphans()) {
-    if (std::find(left_alone_.begin(), left_alone_.end(), orphan->path()) != left_alone_.end()) continue;
-    if (auto adopted = adopt(*orphan); !adopted) {
-      log_.error("a dead process's spool can't be adopted", {{"file", orphan->path()}, {"error", adopted.error().message}, {"detail", adopted.error().detail}});
-      left_alone_.push_back(orphan->path());
+    auto adopted = adopt(*orphan);
+    if (adopted) {
+      any = true;
       continue;
     }
-    any = true;
+    auto& error = adopted.error();
+    auto& why = left[orphan->path()] = error.message + error.detail;
+    if (const auto known = orphans_.find(orphan->path()); known == orphans_.end() || known->second != why)
+      log_.error("a dead process's spool can't be adopted, its messages wait there", {{"file", orphan->path()}, {"error", error.message}, {"detail", error.detail}});
   }
+  orphans_ = std::move(left);
+  orphan_count_.set(static_cast<double>(orphans_.size()));
   return any;
 }
 

@@ -25,11 +25,11 @@ struct Lane {
 /// Lifetime/threads: any thread, except open() and adopt()
 class Store {
  public:
-  Store(SpoolOptions options, runtime::LogSink& log, runtime::Metrics& metrics) : options_(std::move(options)), directory_(options_.directory), log_(log), metrics_(metrics) {}
+  Store(SpoolOptions options, runtime::LogSink& log, runtime::Metrics& metrics);
 
   /// Takes a file, where there is none yet. Blocks; one thread at a time, as is adopt().
   core::Result<void> open();
-  /// Takes over the files of processes that died. @return whether anything came
+  /// Takes over the files of processes that died. What fails is tried again the next time. @return whether anything came
   bool adopt();
 
   /// Null: there is no file yet.
@@ -62,7 +62,8 @@ class Store {
   std::unique_ptr<SpoolFile> file_;  ///< before database_: unlocked after it is closed
   std::unique_ptr<runtime::sqlite::Database> database_;
   std::atomic<runtime::sqlite::Database*> ready_{nullptr};
-  std::vector<std::string> left_alone_;  ///< files that can't be adopted, said once
+  std::map<std::string, std::string> orphans_;  ///< files that could not be adopted and why, each said once
+  runtime::Metrics::Gauge orphan_count_;
   std::mutex mutex_;
   std::map<std::string, std::unique_ptr<Lane>, std::less<>> lanes_;
   std::atomic<std::int64_t> messages_{0}, bytes_{0}, dead_{0};

@@ -172,6 +172,12 @@ Result<std::optional<core::Receipt>> find(Connection& c, std::string_view id) {
 Result<Adopted> adopt(Connection& c, const std::string& file) {
   FLEXI_TRY(auto other, Connection::open(file, Connection::Mode::read_write));
   {
+    // Its process died while it made the file: nothing was accepted yet.
+    auto tables = other->use("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name != 'schema_versions'");
+    FLEXI_TRY(tables.step());
+    if (tables.integer(0) == 0) return Adopted{};
+  }
+  {
     auto version = other->use("SELECT version FROM schema_versions WHERE component = 'spool'");
     FLEXI_TRY(auto found, version.step());
     if (!found || version.integer(0) != kMigrations[0].version) return core::conflict("it was written by another version of the program");
