@@ -196,34 +196,20 @@ class QueueFixture final : public TransportFixture {
 }  // namespace
 
 const std::vector<TransportUnderTest>& all_transports_under_test() {
+  using Socket = Capabilities::Socket;
+  // A call in one process copies no body, and the edge of that process logs the detail.
+  static constexpr Capabilities kInProcess{.socket = Socket::none, .limits_bodies = false, .hides_detail = false};
+  static constexpr Capabilities kEmbeddedQueue{.socket = Socket::none, .limits_bodies = false, .hides_detail = false, .cancels_handler = false, .reaches_others = false};
+  static constexpr Capabilities kRabbitMq{.socket = Socket::of_a_broker, .cancels_handler = false};  // what is queued is handled
   static const std::vector<TransportUnderTest> kAll{
-      {"inproc", [](runtime::Shards&) { return std::make_unique<InprocFixture>(); }},
+      {"inproc", [](runtime::Shards&) { return std::make_unique<InprocFixture>(); }, kInProcess},
       {"http", [](runtime::Shards& shards) { return std::make_unique<HttpFixture>(shards); }},
       {"rpc", [](runtime::Shards& shards) { return std::make_unique<RpcFixture>(shards); }},
       {"grpc", [](runtime::Shards& shards) { return std::make_unique<GrpcFixture>(shards); }},
-      {"amqp", make_amqp_fixture, missing_rabbitmq},
-      {"queue", [](runtime::Shards& shards) { return std::make_unique<QueueFixture>(shards); }},
+      {"amqp", make_amqp_fixture, kRabbitMq, missing_rabbitmq},
+      {"queue", [](runtime::Shards& shards) { return std::make_unique<QueueFixture>(shards); }, kEmbeddedQueue},
   };
   return kAll;
-}
-
-const std::vector<Waiver>& waivers() {
-  static const std::vector<Waiver> kWaivers{
-      {"inproc", "TheLimitHoldsToTheByte", "a call in one process copies no body, so there is none to limit"},
-      {"inproc", "DetailStaysBehind", "the caller is the same process, whose edge logs the detail"},
-      {"inproc", "GarbageHarmsOneConnectionOnly", "there are no connections"},
-      {"inproc", "ASlowReaderIsNotBufferedFor", "there are no buffers"},
-      {"amqp", "CancelReachesTheHandler", "a message that is queued is handled though its caller left"},
-      {"amqp", "ASlowReaderIsNotBufferedFor", "the connection is RabbitMQ's, whose server ends it where it is no AMQP"},
-      {"queue", "TheLimitHoldsToTheByte", "what limits one body is the ingress; the queue limits their sum"},
-      {"queue", "DetailStaysBehind", "the caller is the same process, whose edge logs the detail"},
-      {"queue", "CancelReachesTheHandler", "a message that is queued is handled though its caller left"},
-      {"queue", "AnAbsentPeerIsUnavailableInTime", "the queue is in this process"},
-      {"queue", "AnEndpointThatMakesNoSenseIsRefused", "the queue is in this process, so there is no endpoint"},
-      {"queue", "GarbageHarmsOneConnectionOnly", "there are no connections"},
-      {"queue", "ASlowReaderIsNotBufferedFor", "answers are as many as waiters, which are limited"},
-  };
-  return kWaivers;
 }
 
 }  // namespace flexi::conformance
