@@ -2,12 +2,16 @@
 """Three actions × ways in × ways on × acknowledgements: every cell that DESIGN.md allows works and leaves exactly one stored thing, the
 others are refused. docs/matrix.md is what was seen; `make matrix` writes it anew."""
 
+import contextlib
 import os
 import uuid
 
+import httpx
 import pytest
 import ways_in
 from conftest import EXAMPLE_USER, ROOT, all_logs, eventually
+from test_custom_actions import Service, ask
+from test_receipts import part
 
 MATRIX = ROOT / "docs/matrix.md"
 ACTIONS = ["log", "mail", "auth"]
@@ -21,7 +25,8 @@ Every action by every way in and every way on, with each acknowledgement. This f
 (`tests/system/test_matrix.py`, which fails where it differs; `make matrix` writes it anew), driven by httpx, grpcio, pika
 and Cap'n Proto's own library. A cell names the way that the answer named, and means: the answer was a success, and
 exactly one thing was stored, under the caller's id. **400** is the refusal of what can't be promised: authentication is
-never only `accepted`.
+never only `accepted`. Of separate processes, `amqp` → names the transport by which the listener went on, as the service's own
+figures show.
 """
 
 
@@ -130,8 +135,7 @@ def section(title, instance, amqp_url=None):
 def compare(title, seen):
     """The section of the published file, or writes it."""
     text = MATRIX.read_text() if MATRIX.exists() else HEAD
-    parts = text.split("\n## ")
-    published = {part.split("\n", 1)[0]: "## " + part.rstrip() for part in parts[1:]}
+    published = {section.split("\n", 1)[0]: "## " + section.rstrip() for section in text.split("\n## ")[1:]}
     if WRITE:
         published[title] = seen.rstrip()
         order = [name for name in TITLES if name in published]
@@ -139,8 +143,70 @@ def compare(title, seen):
     assert published.get(title, "").split("\n") == seen.rstrip().split("\n"), "docs/matrix.md differs from what was seen: make matrix"
 
 
-EMBEDDED, RABBITMQ = "One process, embedded queue", "One process, RabbitMQ"
-TITLES = [EMBEDDED, RABBITMQ]
+def metric(url, name):
+    """The sum over its labels."""
+    lines = httpx.get(url + "/metrics", trust_env=False, timeout=30).text.splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name + "{"))
+
+
+class Cluster:
+    """Broker, authentication, logger and mail, each a process of its own that the others reach by every transport; listeners come and go."""
+
+    def __init__(self, running, folder, amqp_url, **settings):
+        self.running, self.folder, self.settings = running, folder, {"FLEXI_AMQP_URL": amqp_url} | settings
+        self.ends = {}
+        self.peers = {}
+        for role in ("logger", "mail", "authentication"):
+            _, self.ends[role] = running.enter_context(part(folder / role, role, **self.peers))
+            self.peers[f"FLEXI_PEERS_{role.upper()}"] = ",".join(self.ends[role][via] for via in BY_LISTENER)
+        _, ends = running.enter_context(part(folder / "broker", "broker", **self.peers | self.settings))
+        self.url = ends["http"]
+        with self.client() as client:
+            eventually(lambda: client.get("/readyz").status_code == 200, "the broker is ready", seconds=60)
+
+    def client(self):
+        return httpx.Client(base_url=self.url, timeout=60, trust_env=False)
+
+    def listener(self, via):
+        return part(self.folder / f"listener-{via}", "listener", FLEXI_PEERS_ORDER=via, **self.peers | self.settings)
+
+    def called(self):
+        """How often the services were called, all together; by HTTP they are asked for this, too."""
+        return {via: sum(metric(ends["http"], f"flexi_{via}_{what}_total") for ends in self.ends.values()) for via, what in (("grpc", "requests"), ("rpc", "calls"))}
+
+
+def cluster_section(cluster):
+    caller = ways_in.Http(cluster)
+    cells = {}
+    with cluster.client() as client:
+        store = Store(client)
+
+        def column(title, via, mark=""):
+            cells[title] = [run_cell(caller, store, action, via, ack) + (mark if allowed(action, ack) else "") for action in ACTIONS for ack in ACKS]
+
+        for via in BY_LISTENER:
+            with cluster.listener(via):
+                before = cluster.called()
+                column(f"amqp, listener by {via}", "amqp", f" → `{via}`")
+                eventually(lambda: client.get("/system").json()["data"]["queue"].get("depth") == 0, "the queue is empty")
+                after = cluster.called()
+                assert {other for other in before if after[other] > before[other]} == {via} - {"http"}, (via, before, after)
+                if via == BY_LISTENER[-1]:
+                    for direct in [*BY_LISTENER, "auto"]:
+                        column(direct, direct)
+                    eventually(lambda: client.get("/system").json()["data"]["queue"].get("depth") == 0, "the queue is empty")
+        check_all(store)
+        assert client.get("/dlq").json()["data"] == []
+    caller.close()
+    titles = [*BY_LISTENER, *(f"amqp, listener by {via}" for via in BY_LISTENER), "auto"]
+    rows = [f"| {action} | {ack} | " for action in ACTIONS for ack in ACKS]
+    table = [row + " | ".join(cells[title][number] for title in titles) + " |" for number, row in enumerate(rows)]
+    return "\n".join([f"## {SEPARATE}", "", "### In by http", "", f"| action | ack | {' | '.join(titles)} |", "|---|---|" + "---|" * len(titles), *table, ""])
+
+
+BY_LISTENER = ["http", "grpc", "rpc"]  # FLEXI_PEERS_ORDER of the listener
+EMBEDDED, RABBITMQ, SEPARATE = "One process, embedded queue", "One process, RabbitMQ", "Separate processes, RabbitMQ"
+TITLES = [EMBEDDED, RABBITMQ, SEPARATE]
 
 
 def test_with_the_embedded_queue(make_instance):
@@ -155,10 +221,35 @@ def test_with_rabbitmq(make_instance, vhost):
     compare(RABBITMQ, section(RABBITMQ, instance, vhost.url))
 
 
+def test_with_separate_processes_and_rabbitmq(tmp_path, vhost):
+    with contextlib.ExitStack() as running:
+        compare(SEPARATE, cluster_section(Cluster(running, tmp_path, vhost.url)))
+
+
+def test_an_action_of_ones_own_by_rabbitmq_and_the_listener(tmp_path, vhost, unique):
+    """To an HTTP service that is not ours: the broker's process only queues it, the listener's calls the service."""
+    own = Service()
+    with contextlib.ExitStack() as running, contextlib.closing(own):
+        cluster = Cluster(running, tmp_path, vhost.url, FLEXI_ACTIONS_DO_URL=own.url)
+        with cluster.client() as client:
+            accepted = ask(client, {"a": "größer"}, via="amqp", ack="accepted", headers={"Idempotency-Key": unique})
+            assert accepted.status_code == 202 and accepted.headers["x-flexi-way"] == "amqp", accepted.text
+            assert own.requests == [], "nobody has taken it from the queue yet"
+            with cluster.listener("http"):
+                stored = ask(client, {"a": 2}, via="amqp", ack="stored")
+                assert stored.status_code == 202 and stored.json()["data"]["by"] == "service", stored.text
+                eventually(lambda: len(own.requests) == 2, "both arrived")
+            assert sorted(own.ids()) == sorted([accepted.headers["x-flexi-id"], stored.headers["x-flexi-id"]]), "each once, under its id"
+
+
 def test_the_whole_matrix_is_published():
     """Every way in, with every way on, is in the file."""
     text = MATRIX.read_text()
-    assert [part.split("\n", 1)[0] for part in text.split("\n## ")[1:]] == TITLES
-    for title, part in zip(TITLES, text.split("\n## ")[1:]):
-        assert [line.removeprefix("### In by ") for line in part.splitlines() if line.startswith("### ")] == ["http", "grpc", "rpc"] + (["amqp"] if title == RABBITMQ else [])
-        assert part.count(f"| action | ack | {' | '.join(ON)} |") == (4 if title == RABBITMQ else 3)
+    assert [section.split("\n", 1)[0] for section in text.split("\n## ")[1:]] == TITLES
+    for title, section in zip(TITLES, text.split("\n## ")[1:]):
+        ways = {EMBEDDED: ["http", "grpc", "rpc"], RABBITMQ: ["http", "grpc", "rpc", "amqp"], SEPARATE: ["http"]}[title]
+        assert [line.removeprefix("### In by ") for line in section.splitlines() if line.startswith("### ")] == ways
+        if title != SEPARATE:
+            assert section.count(f"| action | ack | {' | '.join(ON)} |") == len(ways)
+        else:
+            assert all(section.count(f"→ `{via}`") == 5 for via in BY_LISTENER)
