@@ -115,6 +115,11 @@ runtime::Problems Settings::validate() const {
   else if (role == Role::listener) problems.push_back({"amqp.url", "is missing: the listener consumes RabbitMQ's queues, amqp://user:password@host:5672"});
   append_problems(problems, "spool", spool.validate());
   append_problems(problems, "broker", broker.validate());
+  // What the broker accepts and its own ways on refuse would become a dead letter.
+  if (broker.max_payload_bytes > rpc_client.max_request_bytes)
+    problems.push_back({"broker.max_payload_bytes", "must be at most rpc_client.max_request_bytes: RPC could not carry what was accepted"});
+  if (has_rabbitmq() && broker.max_payload_bytes > amqp.max_body_bytes)
+    problems.push_back({"broker.max_payload_bytes", "must be at most amqp.max_body_bytes: RabbitMQ's messages could not carry what was accepted"});
   append_problems(problems, "actions", services::broker::validate(actions));
   if (!has_rabbitmq() && (traits_of(role).broker || traits_of(role).listener))
     for (auto& [name, action] : actions)

@@ -57,6 +57,8 @@ void append_json_string(std::string& out, std::string_view text) {
         case '\n': out += "\\n"; break;
         case '\r': out += "\\r"; break;
         case '\t': out += "\\t"; break;
+        case '\b': out += "\\b"; break;
+        case '\f': out += "\\f"; break;
         default: {
           static constexpr char kHex[] = "0123456789abcdef";
           out += "\\u00";

@@ -16,6 +16,7 @@ TEST(JsonString, EscapesWhatJsonAsksFor) {
   EXPECT_EQ(json_of("plain"), R"("plain")");
   EXPECT_EQ(json_of("a\"b\\c\nd\re\tf"), R"("a\"b\\c\nd\re\tf")");
   EXPECT_EQ(json_of(std::string_view("\0\x1f", 2)), R"("\u0000\u001f")");
+  EXPECT_EQ(json_of("\b\f"), R"("\b\f")") << "no longer than a caller may have written it";
   EXPECT_EQ(json_of("é€😀"), "\"é€😀\"");
 }
 

@@ -5,6 +5,7 @@
 
 #include "runtime/completion.hpp"
 #include "services/broker/payload_digest.hpp"
+#include "services/broker/payload_size.hpp"
 #include "services/broker/route.hpp"
 
 namespace flexi::services::broker {
@@ -44,7 +45,7 @@ void word(Reply& reply, std::string_view action, Ack ack, const std::string& mai
 
 }  // namespace
 
-Broker::Broker(BrokerRoutes routes) : administration_(routes.administration), idempotency_(routes.idempotency) {
+Broker::Broker(BrokerRoutes routes) : administration_(routes.administration), idempotency_(routes.idempotency), max_payload_bytes_(routes.max_payload_bytes) {
   for (auto& route : routes.actions) {
     if (find(route.action)) throw std::invalid_argument("action '" + route.action + "' is routed twice");
     routes_.push_back(std::make_unique<Route>(route, routes));
@@ -80,6 +81,7 @@ core::awaitable<Result<Reply>> Broker::dispatch(const Route& route, Request requ
   auto target = route.target(via, ack);
   if (!target) co_return target.error();
   if (auto checked = route.check(request.payload); !checked) co_return checked.error();
+  if (auto fits = check_size(request.payload, max_payload_bytes_); !fits) co_return fits.error();
   if (context.expired()) co_return runtime::cancelled_error(core::Sent::no);
   request.ack = ack;
   if (request.id.empty()) request.id = core::MessageId::generate();

@@ -51,6 +51,7 @@ struct BrokerAdministration {
 struct BrokerRoutes {
   std::vector<BrokerRoute> actions{};  ///< the frequent ones first
   std::vector<BrokerAdministration> administration{};
+  std::size_t max_payload_bytes = 1 << 20;  ///< as JSON; a larger payload goes nowhere
   core::IdempotencyStore* idempotency = nullptr;  ///< none: keys are the destinations' business alone
   runtime::policies::RetryOptions retry{};
   runtime::policies::CircuitOptions circuit{};
@@ -68,7 +69,7 @@ class Broker final : public core::Handler {
   ~Broker() override;
 
   /// @return Reply with `way` set; invalid_argument (unknown action, a transport that isn't here, an acknowledgement that
-  ///         the action can't give), permission_denied (a forbidden transport), conflict (the key stands for another
+  ///         the action can't give, a payload over the limit), permission_denied (a forbidden transport), conflict (the key stands for another
   ///         payload), unavailable (nothing could be reached), or the service's own error
   core::awaitable<core::Result<core::Reply>> handle(core::Request request, core::CallContext context) override;
 
@@ -80,6 +81,7 @@ class Broker final : public core::Handler {
   std::vector<std::unique_ptr<Route>> routes_;
   std::vector<BrokerAdministration> administration_;
   core::IdempotencyStore* idempotency_;
+  std::size_t max_payload_bytes_;
 };
 
 }  // namespace flexi::services::broker

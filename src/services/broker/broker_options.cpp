@@ -56,6 +56,7 @@ Problems RouteOptions::validate() const {
 
 void BrokerOptions::describe(runtime::OptionVisitor& v) {
   v.field("attempt_timeout", attempt_timeout, "Time for one remote transport while another is left to try; 0 is all that the caller has left");
+  v.field("max_payload_bytes", max_payload_bytes, "Larger payloads, as JSON, are refused whichever way they come; every service must take as much");
   v.group("auth", "Routing of authentication", auth);
   v.group("log", "Routing of log entries", log);
   v.group("mail", "Routing of mails", mail);
@@ -69,6 +70,7 @@ void BrokerOptions::describe(runtime::OptionVisitor& v) {
 Problems BrokerOptions::validate() const {
   Problems problems;
   if (attempt_timeout.count() < 0) problems.push_back({"attempt_timeout", "must not be negative"});
+  if (max_payload_bytes < 1024 || max_payload_bytes > (1 << 28)) problems.push_back({"max_payload_bytes", "must be 1024 to " + std::to_string(1 << 28)});
   append_problems(problems, "auth", auth.validate());
   append_problems(problems, "log", log.validate());
   append_problems(problems, "mail", mail.validate());

@@ -38,6 +38,7 @@ struct BrokerOptions {
   RouteOptions mail{};
   RouteOptions custom{};  ///< for custom actions that bring no options of their own
   std::chrono::milliseconds attempt_timeout{0};  ///< of one remote way while another is left; 0: what the caller has left
+  std::int64_t max_payload_bytes = 1 << 20;      ///< as JSON: what every way on can carry; a larger payload is refused before anything accepts it
   runtime::policies::RateLimitOptions rate_limit{};
   runtime::policies::ConcurrencyLimitOptions concurrency{};
   runtime::policies::RetryOptions retry{};

@@ -33,6 +33,7 @@ BrokerRoutes routes_of(const BrokerParts& parts, const BrokerOptions& options) {
                               .attempt_timeout = options.attempt_timeout});
   }
   routes.administration = parts.administration;
+  routes.max_payload_bytes = static_cast<std::size_t>(options.max_payload_bytes);
   routes.idempotency = parts.idempotency;
   routes.retry = options.retry;
   routes.circuit = options.circuit;
