@@ -16,6 +16,7 @@ namespace asio = boost::asio;
 namespace {
 
 constexpr std::chrono::milliseconds kTick{20};
+constexpr std::size_t kMaxBytesInFlight = 4 << 20;  // of one stream; one message may be more
 
 /// One stream: a reader that starts a task per message, a writer of acknowledgements, and a clock for the deadlines.
 class Bulk {
@@ -75,36 +76,40 @@ class Bulk {
       }
     } done{*this};
     for (;;) {
-      while (unacknowledged_ >= surface_.max_bulk_in_flight) co_await reader_.wait();
+      while (unacknowledged_ >= surface_.max_bulk_in_flight || bytes_in_flight_ >= kMaxBytesInFlight) co_await reader_.wait();
       auto bytes = co_await call_.read();
       if (!bytes) {
         broken_ = !draining_;
         co_return;
       }
       if (!bytes.value()) co_return;
+      const auto size = bytes.value()->size();
       auto message = read_(*bytes.value());
+      bytes = std::optional<std::string>();
       if (!message) {
         status_ = status_with_details(message.error());
         co_return;
       }
       ++unacknowledged_;
-      start(std::move(message.value()));
+      bytes_in_flight_ += size;
+      call_.hold(static_cast<std::int64_t>(size));
+      start(std::move(message.value()), size);
     }
   }
 
-  void start(BulkMessage message) {
+  void start(BulkMessage message, std::size_t size) {
     auto context = call_.context();
     const auto timeout = message.timeout.count() > 0 ? std::min(message.timeout, surface_.max_timeout) : surface_.default_timeout;
     context = context.limited_to(timeout);
     Asking asking;
     asking.trace = context.trace;
     auto understood = message.request ? read_request(message, context, asking) : core::Result<void>(message.request.error());
-    if (!understood) return acknowledge(message.sequence, asking, understood.error());
+    if (!understood) return acknowledge(message.sequence, size, asking, understood.error());
     const auto entry = running_.insert(running_.end(), Running{context.deadline});
     if (running_.size() == 1) clock_.notify();
     scope_.spawn_cancellable([&](asio::cancellation_signal& signal) {
       entry->signal = &signal;
-      return work(message.sequence, std::move(message.request.value()), std::move(context), std::move(asking), entry);
+      return work(message.sequence, size, std::move(message.request.value()), std::move(context), std::move(asking), entry);
     });
   }
 
@@ -116,7 +121,7 @@ class Bulk {
     return core::ok();
   }
 
-  core::awaitable<void> work(std::uint64_t sequence, core::Request request, core::CallContext context, Asking asking, std::list<Running>::iterator entry) {
+  core::awaitable<void> work(std::uint64_t sequence, std::size_t size, core::Request request, core::CallContext context, Asking asking, std::list<Running>::iterator entry) {
     std::optional<core::Result<core::Reply>> result;
     try {
       result.emplace(co_await surface_.handler(side_, asking.action).handle(std::move(request), std::move(context)));
@@ -128,10 +133,10 @@ class Bulk {
     if (entry->expired && !*result) result.emplace(runtime::cancelled_error(core::Sent::maybe));
     running_.erase(entry);
     if (*result && result->value().events) result.emplace(core::invalid_argument("the action " + asking.action + " goes on: call Actions.Follow"));
-    acknowledge(sequence, asking, std::move(*result));
+    acknowledge(sequence, size, asking, std::move(*result));
   }
 
-  void acknowledge(std::uint64_t sequence, const Asking& asking, core::Result<core::Reply> result) {
+  void acknowledge(std::uint64_t sequence, std::size_t size, const Asking& asking, core::Result<core::Reply> result) {
     v1::Acknowledgement message;
     message.set_sequence(sequence);
     if (result) {
@@ -141,6 +146,8 @@ class Bulk {
       write_error(*message.mutable_error(), result.error());
     }
     acknowledgements_.push_back(message.SerializeAsString());
+    bytes_in_flight_ -= size;
+    call_.hold(-static_cast<std::int64_t>(size));
     writer_.notify();
   }
 
@@ -188,7 +195,8 @@ class Bulk {
   Wake owner_, reader_, writer_, clock_;
   std::list<Running> running_;
   std::deque<std::string> acknowledgements_;
-  std::size_t unacknowledged_ = 0;  ///< read, and its acknowledgement not yet written
+  std::size_t unacknowledged_ = 0;   ///< read, and its acknowledgement not yet written
+  std::size_t bytes_in_flight_ = 0;  ///< of messages that are handled
   asio::cancellation_signal* reader_signal_ = nullptr;
   bool reading_done_ = false, broken_ = false, draining_ = false;
   Status status_{};

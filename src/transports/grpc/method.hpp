@@ -41,6 +41,9 @@ class ServerCall {
   /// @return cancelled or deadline_exceeded where the call is over; invalid_argument, overloaded or internal where the peer's
   ///         framing was wrong (the session has answered already: just return)
   virtual core::awaitable<core::Result<std::optional<std::string>>> read() = 0;
+  /// So many bytes more (or fewer) of what was read are still worked with: they count against the server's limits. What is left
+  /// at the method's end is forgotten; a unary method's request counts till then by itself.
+  virtual void hold(std::int64_t bytes) = 0;
   /// Returns when the message may be followed by another: waits while the caller reads slowly. One write at a time.
   /// @return cancelled or deadline_exceeded where the call is over; overloaded where the message is over the limit
   virtual core::awaitable<core::Result<void>> write(std::string message) = 0;

@@ -34,6 +34,7 @@ void GrpcServerOptions::describe(runtime::OptionVisitor& v) {
   v.field("max_connections", max_connections, "Connections open at once; one more is closed");
   v.field("max_concurrent_streams", max_concurrent_streams, "Calls of one connection at a time");
   v.field("max_buffered_bytes", max_buffered_bytes, "Requests and answers held in memory, per core");
+  v.field("max_connection_bytes", max_connection_bytes, "Requests and answers held in memory for one connection");
   v.field("stream_window_bytes", stream_window_bytes, "What a caller may send ahead of a method that does not read");
   v.field("max_resets_per_second", max_resets_per_second, "Calls of one connection that may be given up; ten times as many at once end it");
   v.field("max_control_frames_per_second", max_control_frames_per_second, "Pings, settings and empty frames of one connection; ten times as many at once end it");
@@ -41,6 +42,7 @@ void GrpcServerOptions::describe(runtime::OptionVisitor& v) {
   v.field("max_bulk_in_flight", max_bulk_in_flight, "Messages of one bulk stream that are not acknowledged yet; then no more are read");
   v.field("handshake_timeout", handshake_timeout, "For TLS, the preface and the first SETTINGS");
   v.field("settings_timeout", settings_timeout, "For a peer to acknowledge SETTINGS");
+  v.field("message_timeout", message_timeout, "From a message's first byte to its last");
   v.field("idle_timeout", idle_timeout, "A connection without calls for longer is closed");
   v.field("write_timeout", write_timeout, "For a peer to take what is ready to be sent");
   v.field("keep_alive", keep_alive, "Silence after which a peer is pinged");
@@ -60,6 +62,7 @@ runtime::Problems GrpcServerOptions::validate() const {
   check(problems, "max_connections", max_connections, 1, 1'000'000);
   check(problems, "max_concurrent_streams", max_concurrent_streams, 1, 100'000);
   check(problems, "max_buffered_bytes", max_buffered_bytes, 1 << 20, std::int64_t(1) << 40);
+  check(problems, "max_connection_bytes", max_connection_bytes, 1 << 20, std::int64_t(1) << 40);
   check(problems, "stream_window_bytes", stream_window_bytes, 1024, kMaxWindow);
   check(problems, "max_resets_per_second", max_resets_per_second, 1, 1'000'000);
   check(problems, "max_control_frames_per_second", max_control_frames_per_second, 10, 1'000'000);
@@ -67,6 +70,7 @@ runtime::Problems GrpcServerOptions::validate() const {
   check(problems, "max_bulk_in_flight", max_bulk_in_flight, 1, 100'000);
   check(problems, "handshake_timeout", handshake_timeout, milliseconds(20), kDay);
   check(problems, "settings_timeout", settings_timeout, milliseconds(20), kDay);
+  check(problems, "message_timeout", message_timeout, milliseconds(20), kDay);
   check(problems, "idle_timeout", idle_timeout, milliseconds(20), kDay);
   check(problems, "write_timeout", write_timeout, milliseconds(20), kDay);
   check(problems, "keep_alive", keep_alive, milliseconds(20), kDay);

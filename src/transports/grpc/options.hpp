@@ -17,7 +17,8 @@ struct GrpcServerOptions {
   std::int64_t max_header_bytes = 16 * 1024;          ///< a larger header list ends its stream
   std::int64_t max_connections = 10'000;              ///< over all shards; one more is closed
   std::int64_t max_concurrent_streams = 1'024;        ///< calls of one connection at a time; more are refused, certainly unsent
-  std::int64_t max_buffered_bytes = 128 << 20;        ///< requests held for methods, per core; past it calls are RESOURCE_EXHAUSTED
+  std::int64_t max_buffered_bytes = 128 << 20;        ///< requests and answers held, per core; past it calls are RESOURCE_EXHAUSTED
+  std::int64_t max_connection_bytes = 32 << 20;       ///< one connection's share of those
   std::int64_t stream_window_bytes = 256 << 10;       ///< what a caller may send ahead of a method that does not read
   std::int64_t max_resets_per_second = 200;           ///< of one connection; ten times as many at once end it (ENHANCE_YOUR_CALM)
   std::int64_t max_control_frames_per_second = 1'000; ///< pings, settings, empty frames of one connection; ten times as many at once end it
@@ -25,6 +26,7 @@ struct GrpcServerOptions {
   std::int64_t max_bulk_in_flight = 256;              ///< messages of one bulk stream that are not acknowledged yet; then no more are read
   std::chrono::milliseconds handshake_timeout{5'000};  ///< TLS, the preface and the first SETTINGS
   std::chrono::milliseconds settings_timeout{10'000};  ///< for the peer to acknowledge our SETTINGS
+  std::chrono::milliseconds message_timeout{30'000};   ///< from a message's first byte to its last; then its call is DEADLINE_EXCEEDED
   std::chrono::milliseconds idle_timeout{300'000};     ///< a connection without calls for longer is closed
   std::chrono::milliseconds write_timeout{30'000};     ///< for a peer to take what is ready to be sent
   std::chrono::milliseconds keep_alive{60'000};        ///< silence after which the peer is pinged

@@ -184,6 +184,7 @@ void ServerConnection::method_failed(const ServerStream& stream, const std::exce
 void ServerConnection::method_ended(ServerStream& stream) {
   stream.signal_ = nullptr;
   stream.running_ = false;
+  stream.method_ended();
   if (stream.closed_ && !stream.deferred_) {
     stream.wake();
     release(stream);

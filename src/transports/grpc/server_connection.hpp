@@ -28,6 +28,12 @@ class ServerConnection final : public Session {
   Time time() const { return now(); }
   bool ended() const { return ended_; }
   std::size_t calls() const { return streams_.size(); }
+  /// Bytes of messages that are held for this connection's calls.
+  void hold(std::int64_t bytes) {
+    held_ += bytes;
+    shard_.hold(bytes);
+  }
+  bool full() const { return held_ > options().max_connection_bytes || shard_.full(); }
   bool peer_is_loopback() const { return loopback_; }
   std::string_view peer() const { return peer_; }
   /// To be looked at as soon as nghttp2 has returned.
@@ -55,6 +61,7 @@ class ServerConnection final : public Session {
   std::vector<std::unique_ptr<ServerStream>> streams_, free_;
   std::vector<ServerStream*> deferred_;
   std::string peer_;
+  std::int64_t held_ = 0;
   Time idle_since_, last_at_ = Time::max();  ///< last_at_: when a draining connection refuses what is new
   bool loopback_ = false, ended_ = false, draining_ = false, looking_ = false;
 };

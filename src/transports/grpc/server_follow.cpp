@@ -28,7 +28,7 @@ core::awaitable<Status> run_follow(const Surface& surface, ServerCall& call) {
   if (!request) co_return status_with_details(request.error());
   asking.action = request.value().action;
   auto context = call.context();
-  const auto side = surface.services ? Side::services : Side::broker;
+  const auto side = surface.side_of(surface.services ? Side::services : Side::broker, asking.action);
   if (auto understood = read_metadata(call, surface.process.admin_token, side, {}, request.value(), context); !understood)
     co_return refuse(surface, call, asking, understood.error());
   asking.id = request.value().id.str();

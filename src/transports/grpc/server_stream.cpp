@@ -9,6 +9,7 @@ namespace flexi::transports::grpc {
 using runtime::Completion;
 
 namespace {
+core::Error holds_too_much() { return core::overloaded("the server holds too many bytes, try again later"); }
 constexpr std::size_t kWriteAhead = 64 * 1024;  // written by a method ahead of what the peer takes
 constexpr std::string_view kGrpcType = "application/grpc", kEncodings = "identity,gzip";
 }  // namespace
@@ -31,6 +32,7 @@ void ServerStream::open(std::int32_t stream_id) {
   headers_.clear();
   trailers_.clear();
   header_bytes_ = unconsumed_ = accounted_ = 0;
+  worked_with_ = 0;
   in_error_.reset();
   status_ = {};
   encoding_ = Encoding::identity;
@@ -84,7 +86,7 @@ void ServerStream::headers_done() {
   if (bad_metadata_) return refuse({Code::invalid_argument, "metadata of a -bin key must be base64"});
   if (encoding_ == Encoding::unknown) return refuse({Code::unimplemented, "grpc-encoding must be identity or gzip"});
   if (!entry_) return refuse({Code::unimplemented, "unknown method " + path_});
-  if (connection_.shard().full()) return refuse({Code::resource_exhausted, "the server holds too many bytes, try again later"});
+  if (connection_.full()) return refuse(to_status(holds_too_much()));
   if (timeout_ || entry_->unary) {
     std::chrono::nanoseconds timeout = timeout_ ? *timeout_ : options.default_timeout;
     if (entry_->unary) timeout = std::min<std::chrono::nanoseconds>(timeout, options.max_timeout);
@@ -99,10 +101,13 @@ void ServerStream::headers_done() {
 void ServerStream::data(std::string_view bytes) {
   unconsumed_ += bytes.size();
   if (over() || in_error_ || plain_) return consume(unconsumed_);
+  const bool was_coming = in_.in_message();
+  const auto before = in_.messages();
   auto fed = in_.feed(bytes);
+  if (!was_coming || in_.messages() != before) message_since_ = connection_.time();
   const bool too_large = !fed && fed.error().kind == core::ErrorKind::overloaded;
   account();
-  if (fed && connection_.shard().full()) fed = core::overloaded("the server holds too many bytes, try again later");
+  if (fed && connection_.full()) fed = holds_too_much();
   if (!fed) {
     in_error_ = fed.error();
     finish_over_method(to_status(fed.error()), too_large);
@@ -142,8 +147,18 @@ void ServerStream::consume(std::size_t bytes) {
 }
 
 void ServerStream::account() {
-  const auto held = closed_ && !running_ ? 0 : in_.held() + out_.held();
-  connection_.shard().hold(static_cast<std::int64_t>(held) - static_cast<std::int64_t>(std::exchange(accounted_, held)));
+  const auto held = (closed_ && !running_ ? 0 : in_.held() + out_.held()) + static_cast<std::size_t>(worked_with_);
+  connection_.hold(static_cast<std::int64_t>(held) - static_cast<std::int64_t>(std::exchange(accounted_, held)));
+}
+
+void ServerStream::hold(std::int64_t bytes) {
+  worked_with_ += bytes;
+  account();
+}
+
+void ServerStream::method_ended() {
+  worked_with_ = 0;
+  account();
 }
 
 core::Result<std::string> ServerStream::unpack(Frame frame) const {
@@ -159,6 +174,7 @@ core::awaitable<core::Result<std::optional<std::string>>> ServerStream::read() {
     if (in_.messages() != 0) {
       auto message = unpack(in_.take());
       account();
+      message_since_ = connection_.time();  // behind whole messages no more was taken from the peer
       if (in_.messages() == 0) consume(unconsumed_);
       if (!message) {
         in_error_ = message.error();
@@ -337,10 +353,15 @@ void ServerStream::on_time(Session::Time now) {
     finish_over_method({Code::deadline_exceeded, "the request was not answered in time", {}});
     wake();
   }
+  // Half a message is memory that somebody else could use. One behind whole ones is not late: its sender is held back.
+  if (!over() && in_.in_message() && in_.messages() == 0 && now - message_since_ > connection_.options().message_timeout) {
+    finish_over_method({Code::deadline_exceeded, "a message did not come to its end in time", {}});
+    wake();
+  }
   // At every tick again: a method between two waits does not notice the first.
   if (over() && signal_) signal_->emit(boost::asio::cancellation_type::terminal);
-  // A unary answer that nobody takes.
-  if (finished_ && !closed_ && !running_ && entry_ && entry_->unary && now - finished_at_ > connection_.options().write_timeout) {
+  // An answer that nobody takes.
+  if (finished_ && !closed_ && !running_ && now - finished_at_ > connection_.options().write_timeout) {
     nghttp2_submit_rst_stream(connection_.wire(), NGHTTP2_FLAG_NONE, id, NGHTTP2_CANCEL);
     connection_.kick();
   }
@@ -348,6 +369,7 @@ void ServerStream::on_time(Session::Time now) {
 
 void ServerStream::run_unary_begins(std::string& message) {
   auto unpacked = unpack(in_.take());
+  worked_with_ = unpacked ? static_cast<std::int64_t>(unpacked.value().size()) : 0;
   account();
   if (!unpacked) return finish_over_method(to_status(unpacked.error()), unpacked.error().kind == core::ErrorKind::overloaded);
   if (context_.expired()) return finish({Code::deadline_exceeded, "the request's time was over before it was handled", {}});

@@ -29,6 +29,7 @@ class ServerStream final : public ServerCall, public Session::StreamBase {
   core::awaitable<core::Result<std::optional<std::string>>> read() override;
   core::awaitable<core::Result<void>> write(std::string message) override;
   Metadata& initial_metadata() override { return initial_; }
+  void hold(std::int64_t bytes) override;
   void send_initial_metadata() override;
   Metadata& trailing_metadata() override { return trailing_; }
 
@@ -40,6 +41,7 @@ class ServerStream final : public ServerCall, public Session::StreamBase {
   void data(std::string_view bytes);
   void peer_finished();
   void run_unary_begins(std::string& message);
+  void method_ended();
   /// Ends the call with `status`, after what has been written. Where it has ended already nothing happens.
   void finish(Status status);
   /// As finish(), with the message of a unary method that is well.
@@ -87,7 +89,9 @@ class ServerStream final : public ServerCall, public Session::StreamBase {
   Fields headers_, trailers_;
   std::shared_ptr<runtime::Completion<void>> reader_, writer_;
   std::size_t header_bytes_ = 0, unconsumed_ = 0, accounted_ = 0;
+  std::int64_t worked_with_ = 0;  ///< bytes that the method has read and still needs
   Session::Time finished_at_{};
+  Session::Time message_since_{};  ///< when the message that is coming could begin to come
   std::optional<core::Error> in_error_;  ///< what was wrong with what came
   Status status_;
   Encoding encoding_ = Encoding::identity;

@@ -433,12 +433,81 @@ TEST_F(Server, AnAnswerThatNobodyTakesIsDropped) {
   auto reset = peer->next(NGHTTP2_RST_STREAM, 1);
   ASSERT_TRUE(reset);
   EXPECT_EQ(reset->number(0), static_cast<std::uint32_t>(NGHTTP2_CANCEL));
+  peer->call(3, "/t/Many", "10");
+  EXPECT_TRUE(peer->next(NGHTTP2_RST_STREAM, 3)) << "a streaming method that has ended";
+  peer->send_headers(5, {{":method", "GET"}, {":scheme", "http"}, {":path", "/"}, {":authority", "x"}}, kEnd);
+  EXPECT_TRUE(peer->next(NGHTTP2_RST_STREAM, 5)) << "words for a browser";
+}
+
+TEST_F(Server, HalfAMessageIsGivenUpInTime) {
+  GrpcServerOptions options;
+  options.message_timeout = 100ms;
+  start(options);
+  auto peer = client();
+  // A whole message and the half of another: the method does not read, so the rest is not missed.
+  peer->send_headers(1, request("/t/CountLate"));
+  peer->send_data(1, message("whole") + message("held back").substr(0, 7));
+  peer->send_headers(3, request("/t/Bidi"));
+  peer->send_data(3, message(std::string(1000, 'x')).substr(0, 500));
+  auto late = peer->end_of(3);
+  ASSERT_TRUE(late);
+  EXPECT_EQ(late->header("grpc-status"), "4");
+  peer->send_headers(5, request("/t/Bidi"));
+  peer->send_data(5, message("x").substr(0, 3));
+  EXPECT_EQ(peer->end_of(5).value_or(RawFrame{}).header("grpc-status"), "4") << "half a prefix";
+  seen_.released = true;
+  peer->send_data(1, message("held back").substr(7), kEnd);
+  EXPECT_EQ(peer->end_of(1).value_or(RawFrame{}).payload, message("14"));
+  expect_well();
+}
+
+TEST_F(Server, OneConnectionsShareIsBoundedAndLeavesTheOthersTheirs) {
+  GrpcServerOptions options;
+  options.max_connection_bytes = 1 << 20;
+  start(options);
+  auto peer = client();
+  // Messages that never come to their end.
+  const auto half = message(std::string(700'000, 'x')).substr(0, 600'000);
+  for (std::uint32_t id : {1u, 3u}) {
+    peer->send_headers(id, request("/t/Bidi"));
+    peer->send_data(id, half);
+  }
+  EXPECT_EQ(peer->end_of(3).value_or(RawFrame{}).header("grpc-status"), "8");
+  expect_well();
+  peer->send(frame(NGHTTP2_RST_STREAM, 0, 1, big_endian(NGHTTP2_CANCEL, 4)));
+  peer->call(5, "/t/Echo", "after");
+  EXPECT_EQ(peer->end_of(5).value_or(RawFrame{}).header("grpc-status"), "0");
+}
+
+TEST_F(Server, WhatMethodsWorkWithCounts) {
+  GrpcServerOptions options;
+  options.max_connection_bytes = 1 << 20;
+  start(options);
+  auto peer = client();
+  const std::string request_bytes(600'000, 'x');
+  for (std::string path : {"/t/Wait", "/t/Hold"}) {
+    seen_.released = false;
+    const std::uint32_t id = path == "/t/Wait" ? 1 : 11;
+    const int started = seen_.started;
+    for (std::uint32_t i = 0; i < 4; i += 2) {
+      peer->send_headers(id + i, request(path));
+      peer->send_data(id + i, message(request_bytes), kEnd);
+      if (i == 0) poll_until([&] { return seen_.started == started + 1; });
+    }
+    EXPECT_EQ(peer->end_of(id + 2).value_or(RawFrame{}).header("grpc-status"), "8") << path;
+    seen_.released = true;
+    EXPECT_EQ(peer->end_of(id).value_or(RawFrame{}).header("grpc-status"), "0") << path;
+    peer->call(id + 4, "/t/Fail", "x");
+    EXPECT_EQ(peer->end_of(id + 4).value_or(RawFrame{}).header("grpc-status"), "6") << path;
+  }
 }
 
 TEST_F(Server, WhatAllCallsHoldIsBounded) {
   GrpcServerOptions options;
   options.max_buffered_bytes = 1 << 20;
   start(options);
+  std::unique_ptr<RawPeer> others[16];  // on both shards
+  for (auto& other : others) other = client();
   auto peer = client(setting(NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 0));
   // Answers of half a megabyte that are not taken: the third call finds the memory full.
   std::uint32_t id = 1;
@@ -451,6 +520,14 @@ TEST_F(Server, WhatAllCallsHoldIsBounded) {
   }
   EXPECT_EQ(status, "8");
   EXPECT_LE(id, 7u);
+  // The limit is the core's: strangers feel it, too. Those of the other core do not.
+  int refused = 0;
+  for (auto& other : others) {
+    other->call(1, "/t/Fail", "x");
+    refused += other->end_of(1).value_or(RawFrame{}).header("grpc-status") == "8";
+  }
+  EXPECT_GT(refused, 0);
+  EXPECT_LT(refused, 16);
   for (std::uint32_t i = 1; i < id; i += 2) peer->send(frame(NGHTTP2_RST_STREAM, 0, i, big_endian(NGHTTP2_CANCEL, 4)));
   poll_until([&] {
     peer->call(id, "/t/Fail", "x");
@@ -532,6 +609,54 @@ TEST_F(Server, AStopEndsSubscriptionsAtOnceAndCallsAfterItsGrace) {
     if (got->type == NGHTTP2_HEADERS && got->ends()) status[got->stream] = got->header("grpc-status") + got->header("x-flexi-sent");
   EXPECT_EQ(status[1], "14maybe");
   EXPECT_EQ(status[3], "14maybe");
+}
+
+TEST_F(Server, AStopLetsThePeerTakeWhatWaitsForItsWindow) {
+  start();
+  auto peer = client();
+  for (std::uint32_t id : {1u, 3u, 5u}) peer->call(id, "/t/Bytes", "100000");
+  peer->call(7, "/t/Wait", "");
+  wait_until([&] { return seen_.started == 1; });
+  std::thread stopper([&] { stop(20ms); });
+  std::map<std::uint32_t, std::size_t> bytes;
+  std::map<std::uint32_t, std::string> status;
+  int goaways = 0;
+  while (auto got = peer->next()) {
+    if (got->type == NGHTTP2_DATA) bytes[got->stream] += got->payload.size();
+    if (got->type == NGHTTP2_HEADERS && got->ends()) status[got->stream] = got->header("grpc-status");
+    if (got->type != NGHTTP2_GOAWAY) continue;
+    // What the server said last, with 65,535 bytes on the way and no window for more.
+    if (got->number(0) == 0x7fffffff || ++goaways > 1) continue;
+    for (std::uint32_t id : {0u, 1u, 3u, 5u}) peer->send(frame(NGHTTP2_WINDOW_UPDATE, 0, id, big_endian(1'000'000, 4)));
+  }
+  stopper.join();
+  EXPECT_GT(goaways, 0);
+  for (std::uint32_t id : {1u, 3u, 5u}) {
+    EXPECT_EQ(bytes[id], 100'005u);
+    EXPECT_EQ(status[id], "0");
+  }
+  EXPECT_EQ(status[7], "14");
+}
+
+TEST_F(Server, WhatWasAnsweredBeforeAnOffenceStillGoesOutWithTheGoaway) {
+  start();
+  auto peer = client(setting(NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 8 << 20));
+  peer->send(frame(NGHTTP2_WINDOW_UPDATE, 0, 0, big_endian(64 << 20, 4)));
+  // More than the sockets hold.
+  for (std::uint32_t id : {1u, 3u, 5u, 7u}) peer->call(id, "/t/Bytes", "4000000");
+  peer->call(9, "/t/Echo", "");
+  wait_until([&] { return seen_.started == 1; });
+  std::string pings;
+  for (int i = 0; i < 5; ++i) pings += frame(NGHTTP2_PING, 0, 0, "12345678");
+  peer->send(pings);
+  int ended = 0;
+  std::optional<std::uint32_t> error;
+  while (auto got = peer->next()) {
+    if (got->type == NGHTTP2_HEADERS && got->ends()) ended += got->header("grpc-status") == "0";
+    if (got->type == NGHTTP2_GOAWAY) error = got->number(4);
+  }
+  EXPECT_EQ(ended, 5);
+  EXPECT_EQ(error, static_cast<std::uint32_t>(NGHTTP2_ENHANCE_YOUR_CALM));
 }
 
 TEST_F(Server, MeasuresWhatItAnswers) {

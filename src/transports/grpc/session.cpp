@@ -152,7 +152,12 @@ void Session::count_reset() {
 }
 
 void Session::refuse(std::uint32_t http2_error, std::string_view reason) {
-  if (closing_) return;
+  const bool orderly = http2_error == NGHTTP2_NO_ERROR;
+  if (closing_) {
+    orderly_ = orderly_ && orderly;
+    return;
+  }
+  orderly_ = orderly;
   nghttp2_submit_goaway(wire_, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(wire_), http2_error,
                         reinterpret_cast<const std::uint8_t*>(reason.data()), reason.size());
   end();
@@ -172,8 +177,14 @@ bool Session::backed_up() const {
   return options_.side == SessionOptions::Side::server && !broken_ && nghttp2_session_get_outbound_queue_size(wire_) > kMaxQueuedFrames;
 }
 
+/// Answers that are under way want the peer's windows: an orderly end listens until all has been said.
+bool Session::reads_on() const {
+  if (broken_) return false;
+  return !closing_ || (orderly_ && (nghttp2_session_want_read(wire_) || nghttp2_session_want_write(wire_)));
+}
+
 core::awaitable<void> Session::wait_to_read() {
-  while (backed_up() && !closing_) {
+  while (backed_up() && reads_on()) {
     error_code ignored;
     co_await wake_reader_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
   }
@@ -190,13 +201,13 @@ core::awaitable<void> Session::pump() {
   scope_.spawn(write_loop());
   submit_settings();
   kick();
-  while (!closing_) {
+  while (reads_on()) {
     if (backed_up()) co_await wait_to_read();
     error_code ec;
     reading_ = true;
     const auto got = co_await link_.read_some(asio::buffer(in_), ec);
     reading_ = false;
-    if (closing_) break;
+    if (!reads_on()) break;
     if (ec) {
       broken_ = true;
       break;
@@ -215,6 +226,7 @@ core::awaitable<void> Session::pump() {
   }
   closing_ = true;
   end_at_ = std::min(end_at_, Clock::now() + kLingerTime);
+  if (!broken_) co_await write_rest();  // before the streams are given up: what they have to say is theirs
   on_end();
   if (!broken_) co_await linger();
   link_.close();
@@ -225,14 +237,19 @@ core::awaitable<void> Session::pump() {
   co_await scope_.join();
 }
 
+/// All that may go without another word of the peer; tick() ends the wait for one that does not take it.
+core::awaitable<void> Session::write_rest() {
+  flush();
+  while ((posted_ || writing_ || nghttp2_session_want_write(wire_)) && !broken_) {
+    error_code ignored;
+    co_await wake_reader_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+  }
+}
+
 /// Closing while unread bytes wait would reset the connection, and the peer might never read our GOAWAY.
 core::awaitable<void> Session::linger() {
-  flush();
+  co_await write_rest();
   error_code ec;
-  while (writing_ && !broken_) {
-    wake_reader_.expires_at(Time::max());
-    co_await wake_reader_.async_wait(asio::redirect_error(asio::use_awaitable, ec));
-  }
   if (broken_) co_return;
   co_await link_.shutdown();
   ec = {};
@@ -263,7 +280,7 @@ void Session::stop_when_done() {
     closing_ = true;
     end_at_ = Clock::now() + kLingerTime;
   }
-  if (!closing_ || !reading_ || nghttp2_session_want_write(wire_)) return;
+  if (!closing_ || !reading_ || reads_on() || nghttp2_session_want_write(wire_)) return;
   error_code ignored;
   link_.socket().cancel(ignored);
 }
@@ -273,7 +290,7 @@ void Session::flush() {
   if (writing_ || broken_ || writer_done_) return;
   const bool more = fill();
   after_wire();
-  if (!backed_up()) wake_reader_.cancel();
+  if (closing_ || !backed_up()) wake_reader_.cancel();
   if (out_.empty()) return stop_when_done();
   error_code ec;
   const auto sent = link_.write_now(asio::buffer(out_), ec);

@@ -49,7 +49,7 @@ class Session {
   bool closing() const { return closing_; }
   /// Lets what is queued go out, then closes.
   void end();
-  /// GOAWAY with a reason, then end().
+  /// GOAWAY with a reason, then end(). Where it is no error (NO_ERROR) what runs still gets its answer across, for a moment.
   void refuse(std::uint32_t http2_error, std::string_view reason);
 
  protected:
@@ -90,6 +90,8 @@ class Session {
   void stop_when_done();
   core::awaitable<void> write_loop();
   core::awaitable<void> wait_to_read();
+  bool reads_on() const;
+  core::awaitable<void> write_rest();
   core::awaitable<void> linger();
   bool backed_up() const;
   void count_frame(const nghttp2_frame_hd& head);
@@ -106,7 +108,7 @@ class Session {
   int ping_strikes_ = 0;
   std::int32_t last_stream_ = 0;  ///< the highest that the peer has begun
   bool peer_settings_ = false, settings_acked_ = false, ping_out_ = false;
-  bool started_ = false, writing_ = false, posted_ = false, closing_ = false, broken_ = false, writer_done_ = false, reading_ = false;
+  bool started_ = false, writing_ = false, posted_ = false, closing_ = false, orderly_ = false, broken_ = false, writer_done_ = false, reading_ = false;
 };
 
 }  // namespace flexi::transports::grpc

@@ -129,6 +129,15 @@ inline core::awaitable<Status> count_late(ServerCall* call, Seen* seen) {
   auto written = co_await call->write(std::to_string(total));
   co_return written ? Status{} : to_status(written.error());
 }
+/// Works with its one message until it is released.
+inline core::awaitable<Status> hold(ServerCall* call, Seen* seen) {
+  co_await boost::asio::this_coro::throw_if_cancelled(false);
+  auto message = co_await call->read();
+  if (!message || !message.value()) co_return Status{Code::invalid_argument, "what?"};
+  call->hold(static_cast<std::int64_t>(message.value()->size()));
+  co_await wait_for_release(seen);
+  co_return Status{};
+}
 inline core::awaitable<Status> watch(ServerCall* call, Seen* seen) {
   co_await boost::asio::this_coro::throw_if_cancelled(false);
   call->send_initial_metadata();
@@ -146,6 +155,7 @@ inline MethodTable test_methods(Seen& seen) {
   methods.add_stream("/t/Bidi", [&seen](ServerCall& call) { return bidi(&call, &seen); });
   methods.add_stream("/t/Many", [&seen](ServerCall& call) { return many(&call, &seen); });
   methods.add_stream("/t/CountLate", [&seen](ServerCall& call) { return count_late(&call, &seen); });
+  methods.add_stream("/t/Hold", [&seen](ServerCall& call) { return hold(&call, &seen); });
   methods.add_stream("/t/Watch", [&seen](ServerCall& call) { return watch(&call, &seen); }, Lasts::subscription);
   return methods;
 }
