@@ -45,8 +45,9 @@ class ClientStream {
   virtual core::awaitable<ClientResult> finish() = 0;
 };
 
-/// One peer: all its addresses in turn, one connection per address and shard. Reconnects by itself, never sends a request twice:
-/// a call that certainly did not leave may go to another address, nothing else.
+/// One peer: all its addresses in turn, one connection per address and shard. Reconnects by itself, never sends a request twice: a
+/// unary call that the peer certainly never began (REFUSED_STREAM, GOAWAY, not left yet) moves to another connection, as often as there
+/// are addresses; nothing else does.
 /// Lifetime/threads: unary() and open() on any thread that runs an io_context, best a shard's: a shard has its own connections
 class Channel {
  public:

@@ -194,18 +194,27 @@ core::awaitable<core::Result<ClientConnection*>> ChannelShard::acquire(core::Cal
 core::awaitable<ClientResult> ChannelShard::unary(std::string_view path, std::string message, Metadata metadata, core::CallContext context) {
   if (auto allowed = may_begin(context); !allowed) co_return unsent(allowed.error());
   const Running running(*this);
-  auto* connection = at_hand();
-  if (!connection) {
-    auto acquired = co_await acquire(context);
-    if (!acquired) co_return unsent(acquired.error());
-    connection = acquired.value();
+  CallStart start{.path = path, .metadata = std::move(metadata), .context = std::move(context), .unary = true, .message = std::move(message)};
+  for (std::size_t moves = 0;; ++moves) {
+    auto* connection = at_hand();
+    if (!connection) {
+      auto acquired = co_await acquire(start.context);
+      if (!acquired) co_return unsent(acquired.error());
+      connection = acquired.value();
+    }
+    const auto endpoint = connection->endpoint();
+    const auto allowed = start.context.remaining();
+    auto call = connection->start(std::move(start));
+    co_await call->wait_until_done();
+    auto& result = call->result();
+    // A connection that takes no more calls, because its server goes, is no failure of the call's: each address gets one more try.
+    if (result.sent == core::Sent::no && result.status.code == Code::unavailable && moves < balancer_.size() && !stopping_) {
+      start = call->again();
+      continue;
+    }
+    report(endpoint, result.status, allowed);
+    co_return std::move(result);
   }
-  const auto endpoint = connection->endpoint();
-  const auto allowed = context.remaining();
-  auto call = connection->start({.path = path, .metadata = std::move(metadata), .context = std::move(context), .unary = true, .message = std::move(message)});
-  co_await call->wait_until_done();
-  report(endpoint, call->result().status, allowed);
-  co_return std::move(call->result());
 }
 
 core::awaitable<core::Result<std::unique_ptr<ClientStream>>> ChannelShard::open(std::string_view path, Metadata metadata, core::CallContext context) {

@@ -303,10 +303,12 @@ TEST_F(Client, MovesToANewConnectionWhenTheServerDrains) {
       if (next) *server = std::move(next.value());
       return *server != nullptr;
     });
-    // The old connection still has its call; a new one goes elsewhere.
-    for (int i = 0; i < 1000 && !later.status.ok(); ++i) later = co_await channel->unary("/t/Echo", "new", {}, core::CallContext::with_timeout(20s));
-    later = co_await channel->unary("/t/Echo", "new", {}, core::CallContext::with_timeout(20s));
-    EXPECT_TRUE(later.status.ok()) << later.status.message;
+    // The old connection still has its call, and takes new ones until its GOAWAY has come; no call fails on the way to the next.
+    for (int i = 0; i < 1000; ++i) {
+      later = co_await channel->unary("/t/Echo", "new", {}, core::CallContext::with_timeout(20s));
+      EXPECT_TRUE(later.status.ok()) << i << ": " << later.status.message;
+      if (!later.status.ok()) break;
+    }
     seen->released = true;
     co_await scope.join();
     EXPECT_TRUE(running.status.ok()) << running.status.message;
@@ -366,8 +368,7 @@ class FakePeer : public GrpcTest {
   ClientResult result_of(std::function<void(RawPeer&, std::uint32_t)> answer) {
     FakeServer server([&](RawPeer& peer) {
       hello(peer);
-      if (auto stream = next_request(peer)) answer(peer, stream);
-      peer.closes();
+      while (auto stream = next_request(peer)) answer(peer, stream);
     });
     connect({}, server.endpoint());
     auto result = call("/t/Echo", "x");
@@ -410,6 +411,66 @@ TEST_F(FakePeer, ResetsAreMapped) {
   EXPECT_EQ(calm.sent, core::Sent::maybe);
   EXPECT_EQ(reset_with(NGHTTP2_CANCEL).status.code, Code::cancelled);
   EXPECT_EQ(reset_with(NGHTTP2_INTERNAL_ERROR).status.code, Code::internal);
+}
+
+/// Reads one request whole.
+std::optional<std::pair<std::uint32_t, std::string>> next_message(RawPeer& peer) {
+  std::string bytes;
+  while (auto got = peer.next()) {
+    if (got->type == NGHTTP2_DATA) bytes += got->payload;
+    if (got->type == NGHTTP2_DATA && got->ends()) return std::pair(got->stream, bytes);
+  }
+  return std::nullopt;
+}
+
+TEST_F(FakePeer, ACallThatNeverBeganIsMadeOnceMore) {
+  const auto refuse = [](RawPeer& peer, std::uint32_t stream) { peer.send(frame(NGHTTP2_RST_STREAM, 0, stream, big_endian(NGHTTP2_REFUSED_STREAM, 4))); };
+  const auto leave = [](RawPeer& peer, std::uint32_t) { peer.send(frame(NGHTTP2_GOAWAY, 0, 0, big_endian(0, 4) + big_endian(NGHTTP2_NO_ERROR, 4))); };
+  const auto break_off = [](RawPeer& peer, std::uint32_t stream) { peer.send(frame(NGHTTP2_RST_STREAM, 0, stream, big_endian(NGHTTP2_INTERNAL_ERROR, 4))); };
+  const std::string sent(100'000, 'x');
+  for (auto& [first, moves] : std::initializer_list<std::pair<std::function<void(RawPeer&, std::uint32_t)>, bool>>{{refuse, true}, {leave, true}, {break_off, false}}) {
+    std::atomic<int> requests = 0;
+    std::string bytes;
+    FakeServer server([&](RawPeer& peer) {
+      hello(peer, setting(NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 1 << 20));
+      peer.send(frame(NGHTTP2_WINDOW_UPDATE, 0, 0, big_endian(1 << 20, 4)));
+      while (auto got = next_message(peer)) {
+        if (++requests == 1) {
+          first(peer, got->first);
+          continue;
+        }
+        bytes = got->second;
+        peer.send_headers(got->first, {{":status", "200"}, {"content-type", "application/grpc"}});
+        peer.send_data(got->first, message("done"));
+        peer.send_headers(got->first, {{"grpc-status", "0"}}, kEnd);
+      }
+    });
+    connect({}, server.endpoint());
+    auto result = call("/t/Echo", sent);
+    run(stop_channel(channel_.get()));
+    channel_.reset();
+    EXPECT_EQ(requests, moves ? 2 : 1);
+    EXPECT_EQ(result.status.ok(), moves) << result.status.message;
+    if (moves) EXPECT_EQ(bytes, message(sent));
+  }
+}
+
+TEST_F(FakePeer, APeerThatRefusesEveryCallIsAskedOnceForEachOfItsAddressesMore) {
+  std::atomic<int> requests = 0;
+  FakeServer server([&](RawPeer& peer) {
+    hello(peer);
+    while (auto stream = next_request(peer)) {
+      ++requests;
+      peer.send(frame(NGHTTP2_RST_STREAM, 0, stream, big_endian(NGHTTP2_REFUSED_STREAM, 4)));
+    }
+  });
+  connect({}, server.endpoint());
+  auto result = call("/t/Echo", "x");
+  run(stop_channel(channel_.get()));
+  channel_.reset();
+  EXPECT_EQ(result.status.code, Code::unavailable);
+  EXPECT_EQ(result.sent, core::Sent::no);
+  EXPECT_EQ(requests, 2);
 }
 
 TEST_F(FakePeer, GoawayTellsWhatWasNotSent) {

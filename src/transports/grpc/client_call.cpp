@@ -52,7 +52,8 @@ void ClientCall::start(CallStart start) {
   }
   if (!fields.add(start_.metadata)) return conclude({Code::invalid_argument, "metadata must be ASCII text, or bytes under a key that ends in -bin", {}}, core::Sent::no);
   if (start_.unary) {
-    out_.push(pack(std::move(start_.message)));
+    out_.push(start_.packed ? std::move(*start_.packed) : pack(std::move(start_.message)));
+    out_.keep();
     send_closed_ = true;
   }
   nghttp2_data_provider provider;
@@ -142,6 +143,9 @@ void ClientCall::conclude(Status status, core::Sent sent) {
   result_.sent = sent;
   if (connection_) connection_->defer(*this);
 }
+
+/// Copies what nghttp2 may still refer to.
+CallStart ClientCall::again() { return {.path = start_.path, .metadata = start_.metadata, .context = start_.context, .unary = true, .packed = out_.take_back()}; }
 
 void ClientCall::give_up(Status status) {
   if (done_) return;

@@ -22,6 +22,7 @@ struct CallStart {
   core::CallContext context;
   bool unary = true;
   std::string message{};  ///< of a unary call
+  std::optional<Frame> packed{};  ///< of one that was begun before: its message as it went then
 };
 
 /// One call on the client's side. Reused by the connection for later calls, so a call costs few allocations.
@@ -40,6 +41,8 @@ class ClientCall final : public Session::StreamBase {
   void give_up(Status status);
   bool done() const { return done_; }
   ClientResult& result() { return result_; }
+  /// A unary call once more, for another connection: this one has ended, and certainly never began at the peer.
+  CallStart again();
   void drop_messages();
 
   // The connection's.
@@ -52,6 +55,7 @@ class ClientCall final : public Session::StreamBase {
   void stream_closed(std::uint32_t http2_error);
   void on_time(Session::Time now);
   void wake();
+  void forget() { out_.clear(); }
 
   std::size_t index_ = 0;     ///< in the connection's list of calls
   bool wire_ = false;         ///< nghttp2 knows the stream

@@ -152,6 +152,7 @@ void ClientConnection::release(ClientCall& call) {
     calls_[call.index_]->index_ = call.index_;
   }
   calls_.pop_back();
+  mine->forget();
   // What nghttp2 may still refer to after the end stays until it is gone, too.
   if (free_.size() < kMaxFree || ended_) free_.push_back(std::move(mine));
 }

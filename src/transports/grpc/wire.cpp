@@ -183,8 +183,9 @@ std::size_t OutQueue::read(std::uint8_t* buffer, std::size_t size) {
     done += n;
     held_ -= n;
     if (offset_ < kPrefixBytes + frame.bytes.size()) continue;
-    frame = {};
     offset_ = 0;
+    if (keep_) break;
+    frame = {};
     if (++next_ == frames_.size()) {
       frames_.clear();
       next_ = 0;
@@ -196,6 +197,13 @@ std::size_t OutQueue::read(std::uint8_t* buffer, std::size_t size) {
 void OutQueue::clear() {
   frames_.clear();
   next_ = offset_ = held_ = 0;
+  keep_ = false;
+}
+
+Frame OutQueue::take_back() {
+  auto frame = frames_.empty() ? Frame{} : std::move(frames_.front());
+  clear();
+  return frame;
 }
 
 }  // namespace flexi::transports::grpc

@@ -84,10 +84,14 @@ class OutQueue {
   bool empty() const { return held_ == 0; }
   std::size_t held() const { return held_; }  ///< bytes, prefixes included
   void clear();
+  /// Keeps the next message when it has been read, so that take_back() still has it. Until clear().
+  void keep() { keep_ = true; }
+  Frame take_back();
 
  private:
   std::vector<Frame> frames_;
   std::size_t next_ = 0, offset_ = 0, held_ = 0;  ///< offset_ counts the prefix, too
+  bool keep_ = false;
 };
 
 }  // namespace flexi::transports::grpc
