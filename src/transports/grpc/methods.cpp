@@ -96,7 +96,6 @@ std::string write_log_response(ServerCall& call, core::Reply reply, const Asking
 core::awaitable<UnaryAnswer> answer(const Surface& surface, ServerCall& call, Side side, ReadMessage read, WriteAnswer write, std::string bytes) {
   Asking asking;
   asking.trace = call.context().trace;
-  asking.inner = side == Side::services && call.metadata().contains(keys::kId);
   UnaryAnswer result;
   auto message = read(bytes);
   if (!message) {
@@ -107,6 +106,8 @@ core::awaitable<UnaryAnswer> answer(const Surface& surface, ServerCall& call, Si
   auto& request = message.value().request;
   auto context = call.context();
   asking.action = request.action;
+  side = surface.side_of(side, asking.action);
+  asking.inner = side == Side::services && call.metadata().contains(keys::kId);
   if (auto understood = read_metadata(call, surface.process.admin_token, side, message.value().own, request, context); !understood) {
     result.status = refuse(surface, call, asking, understood.error());
     co_return result;

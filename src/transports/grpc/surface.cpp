@@ -3,8 +3,13 @@
 
 namespace flexi::transports::grpc {
 
+Side Surface::side_of(Side side, std::string_view action) const {
+  const bool of_a_service = action == core::actions::kAuth || action == core::actions::kLog || action == core::actions::kMail;
+  return broker && !of_a_service && !core::is_administrative(action) ? Side::broker : side;
+}
+
 core::Handler& Surface::handler(Side side, std::string_view action) const {
-  auto* wanted = side == Side::broker || core::is_administrative(action) ? broker : services;
+  auto* wanted = side_of(side, action) == Side::broker || core::is_administrative(action) ? broker : services;
   return *(wanted ? wanted : broker ? broker : services);
 }
 

@@ -21,8 +21,10 @@ struct Surface {
   std::chrono::milliseconds default_timeout, max_timeout;
   std::size_t max_bulk_in_flight;
 
-  /// Administration goes to the broker where there is one; the rest to whom the method is for.
+  /// Administration, and what no service of ours owns, go to the broker where there is one; the rest to whom the method is for.
   core::Handler& handler(Side side, std::string_view action) const;
+  /// Whose rules hold for what the caller says of the message: the broker's for what it hands on.
+  Side side_of(Side side, std::string_view action) const;
 };
 
 /// What is left of a request when its handler has it: for the log and for the answer.

@@ -68,11 +68,18 @@ void read_deadline(Plan& plan, schema::Metadata::Reader meta, const CallRules& r
   if (plan.request.action == actions::kLogsTail) plan.context.deadline = core::CallContext::Clock::time_point::max();
 }
 
+/// Whether the broker hands it on: no service here owns the action.
+bool is_for_broker(const Exported& object, std::string_view action) {
+  if (!object.broker || core::is_administrative(action)) return false;
+  return !object.handler || (action != actions::kAuth && action != actions::kLog && action != actions::kMail);
+}
+
 /// All that is the same for every object, once action and payload are there.
 core::Result<Plan> finish_plan(Plan plan, const Exported& object, schema::Metadata::Reader meta, const CallRules& rules) {
-  const auto surface = object.type == ObjectType::broker ? Surface::broker : Surface::services;
+  const bool for_broker = is_for_broker(object, plan.request.action);
+  const auto surface = object.type == ObjectType::broker || for_broker ? Surface::broker : Surface::services;
   plan.object = object.type;
-  plan.handler = object.handler;
+  plan.handler = for_broker ? object.broker : object.handler;
   FLEXI_TRY(check_texts(plan.request.payload));
   const auto authorization = view(meta.getAuthorization());
   if (core::is_administrative(plan.request.action)) {

@@ -14,8 +14,9 @@ enum class ObjectType { logger, authentication, mail, broker, actions };
 
 struct Exported {
   ObjectType type;
-  core::Handler* handler = nullptr;         ///< null: administration only
+  core::Handler* handler = nullptr;         ///< null: there are no services here
   core::Handler* administration = nullptr;  ///< of Actions: who answers administrative actions
+  core::Handler* broker = nullptr;          ///< of Actions: who hands on what no service here owns; null: nobody
 };
 
 /// What a server exports, by name.

@@ -38,7 +38,7 @@ core::Result<void> fill(Registry& registry, const Ingress& ingress) {
     FLEXI_TRY(registry.add("Broker", {ObjectType::broker, ingress.broker}));
   }
   if (administration) {
-    FLEXI_TRY(registry.add("Actions", {ObjectType::actions, ingress.services, administration}));
+    FLEXI_TRY(registry.add("Actions", {ObjectType::actions, ingress.services, administration, ingress.broker}));
   }
   for (auto& exported : ingress.exports) {
     FLEXI_TRY(registry.add(exported.name, {ObjectType::actions, &exported.handler}));
