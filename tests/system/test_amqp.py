@@ -43,16 +43,16 @@ def test_the_topology_is_as_promised(flexi, vhost):
             have = arguments(retry)
             assert have["x-queue-type"] == "quorum" and have["x-message-ttl"] > 0 and have["x-dead-letter-routing-key"] == name, have
             assert have["x-dead-letter-strategy"] == "at-least-once" and have["x-overflow"] == "reject-publish", have
-    auth = queues["flexi.auth"]
-    assert not auth["durable"] and "x-dead-letter-exchange" not in arguments("flexi.auth"), "log-ins are never kept"
-    assert not any(q.startswith("flexi.auth.") for q in queues), "neither dead letters nor retries of log-ins"
+    log_ins = arguments("flexi.logins")
+    assert log_ins["x-queue-type"] == "classic" and log_ins["x-message-ttl"] and "x-dead-letter-exchange" not in log_ins, "log-ins are never kept"
+    assert not any(q.startswith("flexi.logins.") for q in queues), "neither dead letters nor retries of log-ins"
     exchanges = {e["name"]: e for e in vhost.listed("exchanges", "name", "type", "durable")}
     assert exchanges["logs_topic"]["type"] == "topic" and exchanges["logs_topic"]["durable"]
     assert exchanges["flexi.dead"]["type"] == "direct" and exchanges["flexi.dead"]["durable"]
     bindings = {(b["source_name"], b["routing_key"], b["destination_name"]) for b in vhost.listed("bindings", "source_name", "routing_key", "destination_name")}
     for level in ("INFO", "WARNING", "ERROR"):
         assert ("logs_topic", f"log.{level}", "flexi.log") in bindings
-    assert {("logs_topic", "mail.send", "flexi.mail"), ("logs_topic", "auth.request", "flexi.auth"), ("flexi.dead", "flexi.log", "flexi.log.dlq")} <= bindings
+    assert {("logs_topic", "mail.send", "flexi.mail"), ("logs_topic", "auth.request", "flexi.logins"), ("flexi.dead", "flexi.log", "flexi.log.dlq")} <= bindings
     assert not any(queue == "flexi.requests" and source for source, _, queue in bindings), "requests are a queue apart"
 
 

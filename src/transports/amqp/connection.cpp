@@ -454,6 +454,7 @@ void Connection::take_connection_method(amqp_method_number_t method, void* decod
       return;
     case AMQP_CONNECTION_CLOSE_METHOD: {
       auto& m = *static_cast<amqp_connection_close_t*>(decoded);
+      closed_ = Closed{m.reply_code, std::string(view_of(m.reply_text)), static_cast<amqp_method_number_t>(m.class_id) << 16 | m.method_id};
       return fail(closed_error(m.reply_code, view_of(m.reply_text), endpoint_));
     }
     default: return answer(channel, MethodReply{});

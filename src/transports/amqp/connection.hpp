@@ -82,6 +82,13 @@ class Connection {
   const std::string& version() const { return version_; }
   const std::string& blocked() const { return blocked_; }
   const std::optional<core::Error>& why_over() const { return over_; }
+  /// RabbitMQ's own words at the end, and the method that it refused so; none where it did not close the connection.
+  struct Closed {
+    std::uint16_t code = 0;
+    std::string text;
+    amqp_method_number_t method = 0;  ///< 0: for no method's sake
+  };
+  const std::optional<Closed>& closed() const { return closed_; }
   /// Returns when the connection is over, its owner leaves, or after `limit`.
   core::awaitable<void> wait_over(std::chrono::milliseconds limit);
   /// Ends wait_over(): the owner is about to finish().
@@ -132,6 +139,7 @@ class Connection {
   std::string version_, blocked_;
   core::Result<void> server_ = core::ok();
   std::optional<core::Error> over_;
+  std::optional<Closed> closed_;
   bool started_ = false, writer_waits_ = false, heard_ = false, said_ = false, leaving_ = false;
 };
 

@@ -24,6 +24,7 @@ class FakeRabbitMq {
     std::string version = "3.10.8", product = "RabbitMQ";
     std::string says{};          ///< instead of AMQP
     bool dumb = false;           ///< takes connections and says nothing
+    std::string fatal_queue{};   ///< whose declaration it closes the connection for, as 4.3 does for transient queues
   };
 
   FakeRabbitMq() : FakeRabbitMq(Manners{}) {}
@@ -49,6 +50,11 @@ class FakeRabbitMq {
   std::vector<std::string> published() {
     std::lock_guard lock(mutex_);
     return published_;
+  }
+
+  int connections() {
+    std::lock_guard lock(mutex_);
+    return static_cast<int>(connections_.size());
   }
 
   std::atomic<Answer> answer{Answer::ack};
@@ -120,7 +126,14 @@ class FakeRabbitMq {
       case AMQP_QUEUE_BIND_METHOD: return reply(AMQP_QUEUE_BIND_OK_METHOD, nothing);
       case AMQP_CONFIRM_SELECT_METHOD: return reply(AMQP_CONFIRM_SELECT_OK_METHOD, nothing);
       case AMQP_QUEUE_DECLARE_METHOD: {
-        amqp_queue_declare_ok_t ok{static_cast<amqp_queue_declare_t*>(decoded.value())->queue, 0, 1};
+        auto& m = *static_cast<amqp_queue_declare_t*>(decoded.value());
+        if (!manners_.fatal_queue.empty() && view_of(m.queue) == manners_.fatal_queue) {
+          amqp_channel_close_t missing{404, amqp_cstring_bytes("NOT_FOUND - no queue"), 50, 10};
+          if (m.passive) return reply(AMQP_CHANNEL_CLOSE_METHOD, &missing);
+          amqp_connection_close_t close{541, amqp_cstring_bytes("INTERNAL_ERROR - Feature `transient_nonexcl_queues` is deprecated."), 50, 10};
+          return send(peer, 0, AMQP_CONNECTION_CLOSE_METHOD, &close);
+        }
+        amqp_queue_declare_ok_t ok{m.queue, 0, 1};
         return reply(AMQP_QUEUE_DECLARE_OK_METHOD, &ok);
       }
       case AMQP_BASIC_CONSUME_METHOD: {

@@ -25,7 +25,7 @@ struct AmqpOptions {
   std::int64_t max_waiting_bytes = 64 << 20;  ///< their bodies
   std::int64_t max_body_bytes = 4 << 20;   ///< larger messages are refused, and dead-lettered when they come from elsewhere
   std::int64_t max_waiters = 10'000;       ///< callers that wait for `stored`; one more is `overloaded`
-  std::int64_t max_transient = 10'000;     ///< log-ins that RabbitMQ holds in its memory (flexi.auth)
+  std::int64_t max_transient = 10'000;     ///< log-ins that RabbitMQ holds (flexi.logins); part of the queue: once it is there, another number takes it out of order
   std::int64_t retry_steps = 4;            ///< retry queues per queue, with growing delays; the last one serves all further attempts
   std::chrono::milliseconds retry_delay{1'000};  ///< before the second attempt; names the retry queue, so it may be changed freely
   double retry_factor = 5;                 ///< growth of the delay from step to step

@@ -33,8 +33,8 @@ TEST_F(AmqpTest, WhatRabbitMqRefusesIsNoSuccess) {
   auto& client = connect(t);
   ASSERT_TRUE(call(client, log("connected")));
   auto other = foreigner();
-  other.publish("", "flexi.auth", "x");
-  eventually([&] { return other.count("flexi.auth") == 1; });
+  other.publish("", "flexi.logins", "x");
+  eventually([&] { return other.count("flexi.logins") == 1; });
   core::Request request = log("");
   request.action = core::actions::kAuth;
   request.payload = core::Credentials{"a", "b"};
@@ -304,7 +304,7 @@ TEST_F(AmqpTest, ManyLookAtTheDeadLettersAtOnceAndEachSeesAll) {
   for (auto& depth : depths->value()) messages[depth.queue] = depth.messages;
   EXPECT_EQ(messages.at("flexi.log.dlq"), 150u);
   EXPECT_EQ(messages.at("flexi.log"), 2u);
-  EXPECT_TRUE(messages.contains("flexi.log.retry.50ms") && messages.contains("flexi.auth") && messages.contains("flexi.requests"));
+  EXPECT_TRUE(messages.contains("flexi.log.retry.50ms") && messages.contains("flexi.logins") && messages.contains("flexi.requests"));
 }
 
 }  // namespace

@@ -44,6 +44,9 @@ class AmqpPublisher : public ::testing::Test {
     request.action = "log";
     request.payload = core::LogEntry{"n", "d"};
     request.ack = core::Ack::accepted;
+    return publish(std::move(request), timeout);
+  }
+  core::Result<core::Reply> publish(core::Request request, std::chrono::milliseconds timeout = 10s) {
     std::optional<core::Result<core::Reply>> result;
     auto work = [](core::Client* c, core::Request r, std::chrono::milliseconds t, std::optional<core::Result<core::Reply>>* out) -> asio::awaitable<void> {
       out->emplace(co_await c->handle(std::move(r), core::CallContext::with_timeout(t)));
@@ -73,6 +76,24 @@ TEST_F(AmqpPublisher, AnOldRabbitMqIsSaid) {
   EXPECT_EQ(refused.error().kind, ErrorKind::unavailable);
   EXPECT_EQ(refused.error().sent, Sent::no);
   EXPECT_NE(readiness.to_json().find("RabbitMQ 3.10 or later is needed, there is RabbitMQ 3.9.27"), std::string::npos) << readiness.to_json();
+}
+
+TEST_F(AmqpPublisher, AQueueThatRabbitMqClosesTheConnectionForIsLeftOutAndTheOthersWork) {
+  FakeRabbitMq server({.version = "4.3.0", .fatal_queue = "flexi.logins"});
+  connect(server.url());
+  const auto works = publish();
+  ASSERT_TRUE(works) << works.error().message << works.error().detail;
+  EXPECT_NE(readiness.to_json().find("queue flexi.logins can't be declared: INTERNAL_ERROR - Feature `transient_nonexcl_queues`"), std::string::npos) << readiness.to_json();
+  core::Request log_in;
+  log_in.id = core::MessageId::generate();
+  log_in.action = core::actions::kAuth;
+  log_in.payload = core::Credentials{"a", "b"};
+  log_in.ack = core::Ack::stored;
+  const auto refused = publish(std::move(log_in));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::unavailable);
+  EXPECT_EQ(refused.error().sent, Sent::no);
+  EXPECT_EQ(server.connections(), 2);
 }
 
 TEST_F(AmqpPublisher, AnythingElseIsSaid) {

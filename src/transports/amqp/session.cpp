@@ -52,7 +52,14 @@ core::awaitable<void> Session::run() {
   while (!stopping_) {
     Connection connection(scope_.executor(), shared_.endpoint, shared_.options, shared_.log, "flexiconnect " + name_);
     current_ = &connection;
+    const auto known = fatal_.size();
     auto opened = co_await set_up(connection);
+    if (!opened && fatal_.size() > known && !stopping_) {
+      // Each time a declaration less: this ends.
+      current_ = nullptr;
+      co_await connection.finish();
+      continue;
+    }
     if (opened && !stopping_) {
       failures = 0;
       if (std::exchange(was_up_before, true)) shared_.teller.tell({EventKind::reconnected});
@@ -61,6 +68,7 @@ core::awaitable<void> Session::run() {
       const auto why = connection.why_over().value_or(core::unavailable("the service is stopping"));
       if (!stopping_) shared_.health.report(name_, why.message, why.detail);
       user_.on_down(why, true);
+      fatal_.clear();
     } else {
       ++failures;
       const auto why = opened ? core::unavailable("the service is stopping") : opened.error();
@@ -77,7 +85,7 @@ core::awaitable<void> Session::run() {
 core::awaitable<Result<void>> Session::set_up(Connection& connection) {
   auto opened = co_await connection.open();
   if (!opened) co_return opened.error();
-  auto declared = co_await shared_.topology.declare(connection, kTopologyChannel);
+  auto declared = co_await shared_.topology.declare(connection, kTopologyChannel, fatal_);
   if (!declared) co_return declared.error();
   problems_ = std::move(declared).value();
   auto ready = co_await user_.on_connected(connection, problems_);
@@ -91,7 +99,7 @@ core::awaitable<void> Session::keep(Connection& connection) {
   while (!connection.over() && !stopping_) {
     co_await connection.wait_over(problems_.empty() ? kLong : shared_.options.recheck);
     if (connection.over() || stopping_ || problems_.empty()) continue;
-    auto declared = co_await shared_.topology.declare(connection, kTopologyChannel);
+    auto declared = co_await shared_.topology.declare(connection, kTopologyChannel, fatal_);
     if (!declared || declared.value() == problems_) continue;
     problems_ = std::move(declared).value();
     co_await user_.on_problems(problems_);

@@ -81,6 +81,7 @@ class Session {
   boost::asio::steady_timer timer_;
   Connection* current_ = nullptr;
   Problems problems_;
+  Problems fatal_;  ///< those of them that cost a connection: left out until one that worked is lost
   bool stopping_ = false;
   std::minstd_rand random_{std::random_device{}()};
 };

@@ -12,6 +12,9 @@ namespace {
 /// RabbitMQ 4 limits deliveries to 20 where nothing is said, and looking at a dead letter is a delivery.
 constexpr std::int64_t kEndlessDeliveries = 2'000'000'000;
 
+/// Of a log-in that names no deadline of its own, as a stranger's may: nobody waits longer.
+constexpr std::int64_t kLogInMs = 300'000;
+
 std::string describe(const std::vector<std::pair<std::string, HeaderValue>>& arguments) {
   std::string text;
   for (auto& [name, value] : arguments) {
@@ -36,7 +39,7 @@ Topology::Topology(const AmqpOptions& options)
   };
   add(std::string(core::actions::kLog), "log", "log.INFO");
   add(std::string(core::actions::kMail), "mail", "mail.send");
-  works_.push_back({std::string(core::actions::kAuth), prefix_ + "flexi.auth", "auth.request", {}, {}, true});
+  works_.push_back({std::string(core::actions::kAuth), prefix_ + "flexi.logins", "auth.request", {}, {}, true});
   for (auto& action : options.actions) add(action, "action." + action, "action." + action);
   add({}, "requests", {});
   plan(options);
@@ -44,21 +47,25 @@ Topology::Topology(const AmqpOptions& options)
 
 void Topology::plan_quorum(std::string name, std::vector<Argument> arguments) {
   arguments.insert(arguments.begin(), {"x-queue-type", std::string("quorum")});
-  steps_.push_back({Step::Kind::queue, std::move(name), {}, {}, true, std::move(arguments)});
+  steps_.push_back({Step::Kind::queue, std::move(name), {}, {}, std::move(arguments)});
 }
 
 void Topology::plan(const AmqpOptions& options) {
-  steps_.push_back({Step::Kind::exchange, logs_exchange_, "topic", {}, true, {}});
-  steps_.push_back({Step::Kind::exchange, dead_exchange_, "direct", {}, true, {}});
+  steps_.push_back({Step::Kind::exchange, logs_exchange_, "topic", {}, {}});
+  steps_.push_back({Step::Kind::exchange, dead_exchange_, "direct", {}, {}});
   for (auto& work : works_) {
     if (work.transient) {
-      steps_.push_back({Step::Kind::queue, work.queue, {}, {}, false, {{"x-max-length", options.max_transient}, {"x-overflow", std::string("reject-publish")}}});
-      steps_.push_back({Step::Kind::bind, work.queue, logs_exchange_, work.key, true, {}});
+      // The queue lasts, since RabbitMQ 4.3 has no other that processes may share; what is in it does not (delivery mode 1).
+      steps_.push_back({Step::Kind::queue, work.queue, {}, {}, {{"x-queue-type", std::string("classic")},
+                                                                {"x-message-ttl", kLogInMs},
+                                                                {"x-max-length", options.max_transient},
+                                                                {"x-overflow", std::string("reject-publish")}}});
+      steps_.push_back({Step::Kind::bind, work.queue, logs_exchange_, work.key, {}});
       continue;
     }
     // Dead letters first: nothing may die before there is a place for it.
     plan_quorum(work.dead, {{"x-delivery-limit", kEndlessDeliveries}});
-    steps_.push_back({Step::Kind::bind, work.dead, dead_exchange_, work.queue, true, {}});
+    steps_.push_back({Step::Kind::bind, work.dead, dead_exchange_, work.queue, {}});
     // Dead-lettering is at most once unless both of these stand.
     const Argument at_least_once{"x-dead-letter-strategy", std::string("at-least-once")}, reject{"x-overflow", std::string("reject-publish")};
     plan_quorum(work.queue, {{"x-delivery-limit", options.delivery_limit},
@@ -73,9 +80,9 @@ void Topology::plan(const AmqpOptions& options) {
                                      at_least_once,
                                      reject});
     if (work.action == core::actions::kLog)
-      for (const char* key : {"log.INFO", "log.WARNING", "log.ERROR"}) steps_.push_back({Step::Kind::bind, work.queue, logs_exchange_, key, true, {}});
+      for (const char* key : {"log.INFO", "log.WARNING", "log.ERROR"}) steps_.push_back({Step::Kind::bind, work.queue, logs_exchange_, key, {}});
     else if (!work.key.empty())
-      steps_.push_back({Step::Kind::bind, work.queue, logs_exchange_, work.key, true, {}});
+      steps_.push_back({Step::Kind::bind, work.queue, logs_exchange_, work.key, {}});
   }
 }
 
@@ -117,7 +124,7 @@ void Topology::send(Connection& connection, std::uint16_t channel, const Step& s
     amqp_exchange_declare_t m{0, bytes_of(step.name), bytes_of(step.exchange), 0, 1, 0, 0, 0, table};
     connection.start_call(channel, AMQP_EXCHANGE_DECLARE_METHOD, &m, std::move(on_reply));
   } else if (step.kind == Step::Kind::queue) {
-    amqp_queue_declare_t m{0, bytes_of(step.name), 0, step.durable, 0, 0, 0, table};
+    amqp_queue_declare_t m{0, bytes_of(step.name), 0, 1, 0, 0, 0, table};
     connection.start_call(channel, AMQP_QUEUE_DECLARE_METHOD, &m, std::move(on_reply));
   } else {
     amqp_queue_bind_t m{0, bytes_of(step.name), bytes_of(step.exchange), bytes_of(step.key), 0, table};
@@ -129,18 +136,26 @@ std::string Topology::explain(const Step& step, const MethodReply& refusal) cons
   const bool exchange = step.kind == Step::Kind::exchange;
   const std::string what = (exchange ? "exchange " : "queue ") + step.name;
   if (refusal.code != 406) return what + " can't be declared: " + refusal.text;
-  const auto wanted = exchange ? "type=" + step.exchange + ", durable" : (step.durable ? "durable, " : "not durable, ") + describe(step.arguments);
+  const auto wanted = exchange ? "type=" + step.exchange + ", durable" : "durable, " + describe(step.arguments);
   return what + " exists with other arguments: " + refusal.text + ". Wanted: " + wanted + ". To migrate: stop who publishes to it, let it run empty or move its messages, then " +
          (exchange ? "delete it (rabbitmqadmin --vhost=" + vhost_ + " delete exchange name=" + step.name + ")"
                    : "rabbitmqctl delete_queue --vhost " + vhost_ + " " + step.name) +
          "; it is declared anew within seconds";
 }
 
-core::awaitable<Result<Problems>> Topology::declare(Connection& connection, std::uint16_t channel) const {
-  Problems problems;
+bool Topology::is_refused_by(const Step& step, const Connection::Closed& closed) {
+  switch (step.kind) {
+    case Step::Kind::exchange: return closed.method == AMQP_EXCHANGE_DECLARE_METHOD;
+    case Step::Kind::queue: return closed.method == AMQP_QUEUE_DECLARE_METHOD;
+    default: return closed.method == AMQP_QUEUE_BIND_METHOD;
+  }
+}
+
+core::awaitable<Result<Problems>> Topology::declare(Connection& connection, std::uint16_t channel, Problems& fatal) const {
+  Problems problems = fatal;
   // All at once: RabbitMQ answers in order. What it refuses closes the channel, and what stood behind it is said again.
   struct Round {
-    std::size_t left = 0, refused_at = 0;
+    std::size_t left = 0, refused_at = 0, failed_at = 0;
     MethodReply refusal;
     std::optional<core::Error> failure;
     std::shared_ptr<runtime::Completion<void>> done;
@@ -159,15 +174,18 @@ core::awaitable<Result<Problems>> Topology::declare(Connection& connection, std:
       for (auto i : todo)
         send(connection, channel, steps_[i], [round, i](const Result<MethodReply>& reply) {
           if (reply && reply.value().refused()) round->refusal = reply.value(), round->refused_at = i;
-          else if (!reply && !round->refusal.refused() && !round->failure) round->failure = reply.error();
+          else if (!reply && !round->refusal.refused() && !round->failure) round->failure = reply.error(), round->failed_at = i;
           if (--round->left == 0) round->done->complete(core::ok());
         });
     };
     (void)co_await runtime::wait_for_completion<void>(std::move(start), core::unavailable("cancelled"));
     round->done.reset();
     if (!round->refusal.refused()) {
-      if (round->failure) co_return *round->failure;
-      break;
+      if (!round->failure) break;
+      // RabbitMQ answers in order: it is the first without an answer that cost the connection.
+      auto& step = steps_[round->failed_at];
+      if (auto& closed = connection.closed(); closed && is_refused_by(step, *closed)) fatal[step.name] = explain(step, {.code = closed->code, .text = closed->text});
+      co_return *round->failure;
     }
     auto& step = steps_[round->refused_at];
     problems[step.name] = explain(step, round->refusal);

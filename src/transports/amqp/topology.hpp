@@ -15,7 +15,7 @@ struct WorkQueue {
   std::string key;                ///< publishers' routing key in the topic exchange; empty: reached by the queue's name only
   std::string dead;               ///< "flexi.log.dlq"; empty: nothing of it is kept (log-ins)
   std::vector<std::string> retry; ///< its retry queues, shortest delay first
-  bool transient = false;
+  bool transient = false;         ///< its messages are
 };
 
 /// What stands in the way of an exchange or queue, by its name.
@@ -38,8 +38,9 @@ class Topology {
 
   /// Declares everything, whatever part of it is there already.
   /// @param channel used and left open
+  /// @param fatal what RabbitMQ closed a connection for; it is left out, and what costs this connection is added
   /// @return what exists with other arguments, or may not be declared, each with RabbitMQ's words and how to migrate
-  core::awaitable<core::Result<Problems>> declare(Connection& connection, std::uint16_t channel) const;
+  core::awaitable<core::Result<Problems>> declare(Connection& connection, std::uint16_t channel, Problems& fatal) const;
   /// Deletes everything, with its messages: for tests and benchmarks.
   core::awaitable<core::Result<void>> remove(Connection& connection, std::uint16_t channel) const;
 
@@ -50,12 +51,12 @@ class Topology {
     std::string name;      ///< exchange or queue
     std::string exchange;  ///< of a bind: where to; of an exchange: its type
     std::string key;
-    bool durable = true;
     std::vector<Argument> arguments;
   };
   void plan(const AmqpOptions& options);
   void plan_quorum(std::string name, std::vector<Argument> arguments);
   void send(Connection& connection, std::uint16_t channel, const Step& step, Connection::OnReply on_reply) const;
+  static bool is_refused_by(const Step& step, const Connection::Closed& closed);
   std::string explain(const Step& step, const MethodReply& refusal) const;
 
   std::string prefix_, logs_exchange_, dead_exchange_, vhost_;
