@@ -115,12 +115,15 @@ class Part:
 
 
 class System:
-    """Broker, logger and, with a RabbitMQ, listeners."""
+    """Broker, logger, perhaps mail and, with a RabbitMQ, listeners."""
 
-    def __init__(self, folder, amqp_url=None, listeners=1, queue_settings=None, amqp_settings=None, listener_settings=None):
+    def __init__(self, folder, amqp_url=None, listeners=1, mail=False, queue_settings=None, amqp_settings=None, listener_settings=None):
         self.folder = folder
         self.logger = Part("logger", folder, {})
         peers = {"FLEXI_PEERS_LOGGER": self.logger.gate_url, "FLEXI_PEERS_ORDER": "http"}
+        self.mail = Part("mail", folder, dict(peers)) if mail else None
+        if mail:
+            peers["FLEXI_PEERS_MAIL"] = self.mail.gate_url
         quick = {"FLEXI_QUEUE_RETRY_DELAY": "50ms", "FLEXI_QUEUE_MAX_RETRY_DELAY": "500ms", "FLEXI_QUEUE_MAX_ATTEMPTS": 200}
         rabbit = {}
         if amqp_url:
@@ -131,21 +134,22 @@ class System:
 
     @property
     def parts(self):
-        return [self.logger, self.broker, *self.listeners]
+        return [self.logger, *([self.mail] if self.mail else []), self.broker, *self.listeners]
 
     def start(self):
         for part in self.parts:
             part.start()
         return self
 
-    def stored(self):
-        """How often each load's marker is stored: {data: count}, asked of the logger itself."""
+    def stored(self, action="log"):
+        """How often each load's marker is stored: {marker: count}, asked of the service itself."""
+        part, path, query = (self.logger, "/logs", {"name": "load"}) if action == "log" else (self.mail, "/mails", {})
         counts, cursor = collections.Counter(), None
-        with self.logger.client() as client:
+        with part.client() as client:
             while True:
-                page = client.get("/logs", params={"name": "load", "limit": 500} | ({"cursor": cursor} if cursor else {}))
+                page = client.get(path, params=query | {"limit": 500} | ({"cursor": cursor} if cursor else {}))
                 assert page.status_code == 200, page.text
-                counts.update(entry["data"].split(" ", 1)[0] for entry in page.json()["data"])
+                counts.update(entry["data"].split(" ", 1)[0] if action == "log" else entry["subject"] for entry in page.json()["data"])
                 cursor = page.json().get("next")
                 if not cursor:
                     return counts
@@ -160,22 +164,29 @@ class System:
         """Of all that was ever sent: lost 0, doubled 0, dead-lettered without reason 0."""
         for load in loads:
             load.settle(self.broker)
-        accepted, sent = set().union(*(load.accepted for load in loads)), set().union(*(load.sent for load in loads))
-
-        def missing():
-            return accepted - self.stored().keys()
-
-        eventually(lambda: not missing(), "every accepted log is stored", seconds=120, interval=0.5)
-        counts = self.stored()
-        assert [marker for marker, count in counts.items() if count != 1] == [], "doubled in the store"
-        assert counts.keys() <= sent, "nothing that nobody sent"
+        for action in {load.action for load in loads}:
+            self.check_stored(action, [load for load in loads if load.action == action])
         letters = self.dead_letters()
         assert [letter for letter in letters if not letter["reason"]] == []
         assert len(letters) == dead, letters[:3]
 
+    def check_stored(self, action, loads):
+        accepted, sent = set().union(*(load.accepted for load in loads)), set().union(*(load.sent for load in loads))
+        eventually(lambda: not accepted - self.stored(action).keys(), f"every accepted {action} is stored", seconds=120, interval=0.5)
+        # A copy may still be on its way.
+        eventually(self.queue_is_empty, "nothing waits", seconds=120)
+        counts = self.stored(action)
+        assert [marker for marker, count in counts.items() if count != 1] == [], f"{action}s doubled in the store"
+        assert counts.keys() <= sent, "nothing that nobody sent"
+
+    def queue_is_empty(self):
+        with self.broker.client() as client:
+            queue = client.get("/system").json()["data"]["queue"]
+        return queue.get("depth") == 0
+
     def close(self):
         problems = []
-        for part in (self.broker, *self.listeners, self.logger):
+        for part in (self.broker, *self.listeners, *([self.mail] if self.mail else []), self.logger):
             try:
                 part.close()
             except BaseException as problem:  # the others must end too

@@ -31,6 +31,7 @@ class Gate:
         self.host = host
         self.port = None
         self.connections = 0  # ever made through it
+        self.cuts = 0  # by cut_after
         self.bytes = {"up": 0, "down": 0}  # that got through; up: towards the target
         self._reset_rules()
         self._links = set()
@@ -164,6 +165,7 @@ class Gate:
                 while writer.transport.get_write_buffer_size():
                     await asyncio.sleep(0.001)
                 await asyncio.sleep(0.05)
+                self.cuts += 1
                 raise _Cut()
         with contextlib.suppress(OSError):
             writer.write_eof()
