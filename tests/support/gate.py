@@ -11,6 +11,7 @@
         gate.delay(0.2) # what comes waits so long, in order
         gate.corrupt()  # each chunk has one byte changed, until heal(); corrupt(chunks=1) the next one only
         gate.cut_after(up=100)   # 100 more bytes to the target, then reset: in the middle of a frame
+    gate.filter(make)        # of each connection from now on, what goes to the target passes through make()(bytes) -> bytes
         gate.heal()     # as at the beginning
 
 The target may be away: then a connection through the gate is reset.
@@ -33,6 +34,7 @@ class Gate:
         self.connections = 0  # ever made through it
         self.cuts = 0  # by cut_after
         self.bytes = {"up": 0, "down": 0}  # that got through; up: towards the target
+        self._make_filter = None
         self._reset_rules()
         self._links = set()
         self._loop = asyncio.new_event_loop()
@@ -75,6 +77,10 @@ class Gate:
     def cut_after(self, up=None, down=None):
         """Counts from now on, over all connections."""
         self._do(self._set(_budget={"up": up, "down": down}))
+
+    def filter(self, make):
+        """Stays until it is told otherwise; what knows a protocol must see a connection from its beginning."""
+        self._do(self._set(_make_filter=make))
 
     def heal(self):
         self._do(self._heal())
@@ -142,7 +148,9 @@ class Gate:
             raise _Cut()
 
     async def _pump(self, link, reader, writer, direction):
+        changed = self._make_filter() if self._make_filter and direction == "up" else bytes
         while chunk := await reader.read(CHUNK):
+            chunk = changed(chunk)
             if self._delay:
                 await asyncio.sleep(self._delay)
             while direction in self._frozen:

@@ -3,6 +3,7 @@
 
 #include <boost/asio/redirect_error.hpp>
 #include <charconv>
+#include <map>
 #include <set>
 
 #include "transports/amqp/codec.hpp"
@@ -203,19 +204,25 @@ Result<Place> parse_cursor(const std::string& text) {
 
 core::Error no_such_letter() { return core::not_found("no dead letter with this id"); }
 
-/// Those behind a place in the list.
+/// The newest of each action and id: a process that dies before its acknowledgement leaves a letter twice.
 class List final : public Looker {
  public:
-  explicit List(Place place) : before(std::move(place)) {}
   core::awaitable<Result<void>> look(const WorkQueue& work, Letters& letters) override {
     for (auto& letter : letters.taken) {
       auto read = read_dead_letter(work.action, work.queue, letter.message);
-      if (place_of(read) < before) found.push_back(std::move(read));
+      auto& newest = found[{read.action, read.id.str()}];
+      if (newest.id.empty() || place_of(newest) < place_of(read)) newest = std::move(read);
     }
     co_return core::ok();
   }
-  const Place before;
-  std::vector<DeadLetter> found;
+  std::vector<DeadLetter> behind(const Place& before) {
+    std::vector<DeadLetter> letters;
+    for (auto& [key, letter] : found)
+      if (place_of(letter) < before) letters.push_back(std::move(letter));
+    std::sort(letters.begin(), letters.end(), [](auto& a, auto& b) { return place_of(b) < place_of(a); });
+    return letters;
+  }
+  std::map<std::pair<std::string, std::string>, DeadLetter> found;
 };
 
 /// The newest with an id.
@@ -268,11 +275,10 @@ core::awaitable<Result<core::DeadLetterPage>> Desk::list(unsigned limit, std::st
   if (!cursor.empty()) {
     FLEXI_CO_TRY(before, parse_cursor(cursor));
   }
-  List list(std::move(before));
+  List list;
   auto looked = co_await visit_letters(executor_, shared_, std::move(context), list);
   if (!looked) co_return looked.error();
-  auto& found = list.found;
-  std::sort(found.begin(), found.end(), [](auto& a, auto& b) { return place_of(b) < place_of(a); });
+  auto found = list.behind(before);
   core::DeadLetterPage page;
   if (found.size() > limit) {
     found.resize(limit);
