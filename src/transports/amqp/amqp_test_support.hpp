@@ -31,6 +31,7 @@ class Foreigner {
     bool found = false;
     std::string body, message_id, content_type, correlation_id;
     std::map<std::string, std::string> headers;
+    std::string expiration;
   };
 
   explicit Foreigner(const std::string& url) {
@@ -82,6 +83,15 @@ class Foreigner {
     amqp_queue_unbind(connection_, channel_, bytes(queue), bytes(exchange), bytes(key), amqp_empty_table);
     EXPECT_TRUE(well(amqp_get_rpc_reply(connection_)));
   }
+  /// Consumes it alone: nobody else may.
+  void consume_exclusively(const std::string& queue) {
+    amqp_basic_consume(connection_, channel_, bytes(queue), bytes("alone"), 0, 0, 1, amqp_empty_table);
+    EXPECT_TRUE(well(amqp_get_rpc_reply(connection_)));
+  }
+  void stop_consuming() {
+    amqp_basic_cancel(connection_, channel_, bytes("alone"));
+    EXPECT_TRUE(well(amqp_get_rpc_reply(connection_)));
+  }
   /// Messages that wait; -1: no such queue.
   int count(const std::string& queue) {
     auto* ok = amqp_queue_declare(connection_, channel_, bytes(queue), 1, 0, 0, 0, amqp_empty_table);
@@ -103,6 +113,7 @@ class Foreigner {
     if (p._flags & AMQP_BASIC_MESSAGE_ID_FLAG) got.message_id = text(p.message_id);
     if (p._flags & AMQP_BASIC_CONTENT_TYPE_FLAG) got.content_type = text(p.content_type);
     if (p._flags & AMQP_BASIC_CORRELATION_ID_FLAG) got.correlation_id = text(p.correlation_id);
+    if (p._flags & AMQP_BASIC_EXPIRATION_FLAG) got.expiration = text(p.expiration);
     if (p._flags & AMQP_BASIC_HEADERS_FLAG)
       for (int i = 0; i < p.headers.num_entries; ++i) {
         auto& e = p.headers.entries[i];
@@ -151,7 +162,7 @@ class Store final : public core::Handler {
     }
     if (failures > 0) {
       --failures;
-      co_return core::Error{.kind = kind, .message = "as told", .detail = "secret detail"};
+      co_return core::Error{.kind = kind, .message = "as told", .detail = "secret detail", .retry_after = retry_after, .answered = answered};
     }
     std::lock_guard lock(mutex);
     const bool fresh = stored.insert(request.id.str()).second;
@@ -168,6 +179,8 @@ class Store final : public core::Handler {
   std::atomic<int> failures{0}, held{0};
   std::atomic<bool> hold{false};
   core::ErrorKind kind = core::ErrorKind::unavailable;
+  bool answered = true;  ///< the service said so itself; false: nobody took the message
+  std::optional<std::chrono::milliseconds> retry_after{};
   std::mutex mutex;
   std::map<std::string, int> calls;
   std::set<std::string> stored;

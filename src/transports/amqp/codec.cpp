@@ -265,7 +265,8 @@ Message for_dead_letter(std::string_view action, Message m, const core::Error& e
 }
 
 Message for_replay(Message m) {
-  for (auto name : {headers::kAttempt, headers::kAttempts, headers::kReason, headers::kError, headers::kDeadAt, headers::kFirstAt, headers::kDeadline, headers::kTimeout})
+  for (auto name : {headers::kAttempt, headers::kAttempts, headers::kReason, headers::kError, headers::kDeadAt, headers::kFirstAt, headers::kDeadline, headers::kTimeout,
+                    headers::kUntaken})
     m.erase(name);
   erase_notes(m);
   m.expiration.clear();

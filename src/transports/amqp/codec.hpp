@@ -20,7 +20,7 @@ inline constexpr std::string_view kKey = "idempotency-key", kVia = "x-flexi-via"
                                   kAttempt = "x-flexi-attempt", kReason = "x-flexi-reason", kError = "x-flexi-error",
                                   kAttempts = "x-flexi-attempts", kFirstAt = "x-flexi-first-at", kDeadAt = "x-flexi-dead-at",
                                   kSent = "x-flexi-sent", kRetryAfter = "x-flexi-retry-after-ms", kDuplicate = "x-flexi-duplicate",
-                                  kWay = "x-flexi-way";
+                                  kWay = "x-flexi-way", kUntaken = "x-flexi-untaken";
 }  // namespace headers
 
 /// Wall-clock microseconds since 1970: deadlines in a queue hold across processes, whose clocks agree well enough.

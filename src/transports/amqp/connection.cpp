@@ -142,6 +142,11 @@ core::awaitable<Result<void>> Connection::open_channel(std::uint16_t number, Cha
   co_return core::ok();
 }
 
+bool Connection::is_open(std::uint16_t number) const {
+  const auto found = channels_.find(number);
+  return found != channels_.end() && found->second.open;
+}
+
 core::awaitable<void> Connection::close_channel(std::uint16_t number) {
   if (over_ || !channels_[number].open) co_return;
   amqp_channel_close_t close{200, amqp_cstring_bytes("done"), 0, 0};

@@ -60,6 +60,7 @@ class Connection {
   core::awaitable<core::Result<void>> open();
   core::awaitable<core::Result<void>> open_channel(std::uint16_t channel, ChannelUser* user);
   core::awaitable<void> close_channel(std::uint16_t channel);
+  bool is_open(std::uint16_t channel) const;
   void set_user(ConnectionUser* user) { user_ = user; }
 
   using OnReply = std::function<void(const core::Result<MethodReply>&)>;
@@ -91,6 +92,8 @@ class Connection {
   const std::optional<Closed>& closed() const { return closed_; }
   /// Returns when the connection is over, its owner leaves, or after `limit`.
   core::awaitable<void> wait_over(std::chrono::milliseconds limit);
+  /// Ends a wait_over() that is under way.
+  void wake_owner() { over_timer_.cancel(); }
   /// Ends wait_over(): the owner is about to finish().
   void leave();
   bool leaving() const { return leaving_; }

@@ -12,15 +12,23 @@ using core::Result;
 using Clock = core::CallContext::Clock;
 
 namespace {
-constexpr auto kAsidePause = std::chrono::milliseconds(500);  ///< before a message is put aside again that could not be
+constexpr int kAsideGrowth = 10;  ///< the longest pause before a message is put aside again is so many times the first
 constexpr auto kAsideTime = std::chrono::seconds(10);
-constexpr int kAsideTries = 20;  ///< after which it goes back into its queue, which counts how often it was delivered
+constexpr double kLeastOfDelay = 0.8;  ///< the jitter: a retry queue's messages are tried again after so much of its delay at the earliest
+
+/// Nobody took the message, so it is not the message's fault.
+bool is_untaken(const core::Error& error) {
+  return !error.answered && (error.kind == core::ErrorKind::unavailable || error.kind == core::ErrorKind::overloaded);
+}
+
+std::string reason_of(const core::Error& error) { return std::string(core::to_string(error.kind)) + ": " + error.message; }
 }  // namespace
 
 Consumer::Consumer(runtime::Shards& shards, std::unique_ptr<Shared> shared, core::Handler& handler, std::vector<const WorkQueue*> works, std::string name,
                    ReadJob read)
-    : shared_(std::move(shared)), works_(std::move(works)), read_(read), scope_(shards.executor(0), "RabbitMQ consumer", shared_->log),
+    : shared_(std::move(shared)), read_(read), scope_(shards.executor(0), "RabbitMQ consumer", shared_->log),
       drained_(shards.executor(0)), publisher_(shards.executor(0), *shared_, name + " aside"), session_(shards.executor(0), *shared_, name, *this) {
+  for (auto* work : works) lanes_.push_back(std::make_unique<Lane>(*this, *work, lanes_.size()));
   const auto concurrency = static_cast<std::size_t>(shared_->options.concurrency);
   const auto count = std::min<std::size_t>(shards.size(), concurrency);
   for (std::size_t i = 0; i < count; ++i) {
@@ -38,16 +46,9 @@ void Consumer::start() {
 }
 
 core::awaitable<Result<void>> Consumer::on_connected(Connection& connection, const Problems& problems) {
-  acks_.clear();
   ++epoch_;
-  auto opened = co_await connection.open_channel(kChannel, this);
-  if (!opened) co_return opened.error();
-  // For each consumer of the channel, not for their sum: a slow queue takes nothing from another.
-  amqp_basic_qos_t qos{0, static_cast<std::uint16_t>(shared_->options.prefetch), 0};
-  auto set = co_await connection.call(kChannel, AMQP_BASIC_QOS_METHOD, &qos);
-  if (!set) co_return set.error();
+  refused_.clear();
   connection_ = &connection;
-  consumers_.clear();
   auto consumed = co_await consume(connection, problems);
   if (!consumed) connection_ = nullptr;
   co_return consumed;
@@ -55,15 +56,28 @@ core::awaitable<Result<void>> Consumer::on_connected(Connection& connection, con
 
 /// From every queue that can be used and is not consumed yet.
 core::awaitable<Result<void>> Consumer::consume(Connection& connection, const Problems& problems) {
-  for (auto* work : works_) {
-    if (problems.contains(work->queue) || consumers_.contains(work->queue) || stopping_) continue;
-    consumers_[work->queue] = work;
-    // The tag is the queue's name: deliveries come with it, and tags are the channel's own.
-    amqp_basic_consume_t m{0, bytes_of(work->queue), bytes_of(work->queue), 0, 0, 0, 0, amqp_empty_table};
-    auto reply = co_await connection.call(kChannel, AMQP_BASIC_CONSUME_METHOD, &m);
-    if (!reply) co_return reply.error();
-    if (reply.value().refused()) co_return core::unavailable("RabbitMQ does not let the queues be consumed", reply.value().text);
+  for (auto& lane : lanes_) {
+    if (problems.contains(lane->work.queue)) refused_.erase(lane->work.queue);  // that says it already
+    if (problems.contains(lane->work.queue) || lane->state != Lane::State::off || stopping_) continue;
+    FLEXI_CO_TRY(co_await consume(connection, *lane));
   }
+  co_return core::ok();
+}
+
+core::awaitable<Result<void>> Consumer::consume(Connection& connection, Lane& lane) {
+  auto& queue = lane.work.queue;
+  lane.acks.clear();
+  lane.state = Lane::State::asking;
+  FLEXI_CO_TRY(co_await connection.open_channel(lane.channel, &lane));
+  amqp_basic_qos_t qos{0, static_cast<std::uint16_t>(shared_->options.prefetch), 0};
+  auto set = co_await connection.call(lane.channel, AMQP_BASIC_QOS_METHOD, &qos);
+  if (!set) co_return set.error();
+  amqp_basic_consume_t m{0, bytes_of(queue), bytes_of(queue), 0, 0, 0, 0, amqp_empty_table};
+  auto reply = co_await connection.call(lane.channel, AMQP_BASIC_CONSUME_METHOD, &m);
+  if (!reply) co_return reply.error();
+  lane.state = reply.value().refused() ? Lane::State::off : Lane::State::on;
+  if (reply.value().refused()) refused_[queue] = "queue " + queue + " can't be consumed: " + reply.value().text + ". It is tried again now and then; the others are consumed";
+  else refused_.erase(queue);
   co_return core::ok();
 }
 
@@ -73,7 +87,8 @@ void Consumer::on_down(const core::Error&, bool) {
   consuming_ = false;
   connection_ = nullptr;
   ++epoch_;  // what is in hand comes again; its end can't be told any more
-  acks_.clear();
+  refused_.clear();
+  for (auto& lane : lanes_) lane->state = Lane::State::off, lane->acks.clear();
 }
 
 core::awaitable<void> Consumer::on_problems(const Problems& problems) {
@@ -82,21 +97,19 @@ core::awaitable<void> Consumer::on_problems(const Problems& problems) {
   if (!consumed && connection_) connection_->fail(consumed.error());
 }
 
-void Consumer::on_consumer_cancelled(std::string consumer) {
-  if (connection_) connection_->fail(core::unavailable("RabbitMQ took a queue away", consumer));
+void Consumer::lost(const char* what, const std::string& why) {
+  if (connection_) connection_->fail(core::unavailable(what, why));
 }
 
-void Consumer::on_channel_closed(const MethodReply& refusal) {
-  if (connection_) connection_->fail(core::unavailable("RabbitMQ closed the channel", refusal.text));
+void Consumer::Lane::on_channel_closed(const MethodReply& refusal) {
+  if (state == State::on) consumer_.lost("RabbitMQ closed the channel", refusal.text);
 }
 
-void Consumer::on_delivery(Delivery delivery) {
+void Consumer::take(Lane& lane, Delivery delivery) {
   // Also while a consumer is being set up or cancelled: what comes then counts like any other.
-  acks_.taken(delivery.tag);
-  const auto found = consumers_.find(delivery.consumer);
-  if (found == consumers_.end()) return;
+  lane.acks.taken(delivery.tag);
   ++in_hand_;
-  Taken taken{epoch_, delivery.tag, found->second, std::move(delivery.message)};
+  Taken taken{epoch_, delivery.tag, &lane.work, lane.index, std::move(delivery.message)};
   taken.secret = taken.work->transient;
   auto& message = taken.message;
   const std::string_view action = taken.work->action;
@@ -115,7 +128,7 @@ void Consumer::on_delivery(Delivery delivery) {
   batches_[next_hands_++ % batches_.size()].push_back(std::move(taken));
 }
 
-void Consumer::on_batch_end() {
+void Consumer::hand_out() {
   for (std::size_t i = 0; i < batches_.size(); ++i)
     if (!batches_[i].empty()) hands_[i]->add(std::exchange(batches_[i], {}));
 }
@@ -154,8 +167,9 @@ void Consumer::settle(Taken taken, Result<Reply> result) {
   }
   const auto& error = result.error();
   if (!error.detail.empty() || error.kind == core::ErrorKind::internal)
-    shared_->log.warning("message not handled", {{"action", action}, {"id", message.message_id}, {"kind", core::to_string(error.kind)},
-                                                 {"message", error.message}, {"detail", error.detail}});
+    // Once a message: an outage would fill the log with the same words.
+    shared_->log.write(taken.attempt <= 1 ? runtime::LogLevel::warning : runtime::LogLevel::debug, "message not handled",
+                       {{"action", action}, {"id", message.message_id}, {"kind", core::to_string(error.kind)}, {"message", error.message}, {"detail", error.detail}});
   // Its caller is still there and decides what to do about the failure; a log-in is never kept, by whichever queue it came.
   if (taken.told || taken.secret) {
     shared_->teller.tell({EventKind::discarded, action, message.message_id, core::to_string(error.kind)});
@@ -165,56 +179,93 @@ void Consumer::settle(Taken taken, Result<Reply> result) {
     return done(taken);
   }
   if (stopping_ && may_heal(error.kind)) return leave(taken);
+  // Only its beginning was kept: RabbitMQ itself moves the whole.
+  if (message.truncated()) return bury(taken, reason_of(error));
   scope_.spawn(put_aside(std::move(taken), error));
 }
 
 /// The message for where it goes now that an attempt has failed.
-Publication Consumer::aside(const Taken& taken, const core::Error& error, bool& dead) const {
+Publication Consumer::aside(const Taken& taken, const core::Error& error, bool& dead) {
   Publication p;
   const auto& work = *taken.work;
-  dead = !may_heal(error.kind) || taken.attempt >= shared_->options.max_attempts || work.retry.empty();
+  const auto& o = shared_->options;
+  const auto untaken = taken.untaken + (is_untaken(error) ? 1 : 0);
+  dead = !may_heal(error.kind) || (!is_untaken(error) && taken.attempt - untaken >= o.max_attempts) || work.retry.empty();
+  p.deadline = Clock::now() + kAsideTime;
+  p.counted = false;
   if (dead) {
     p.exchange = shared_->topology.dead_exchange();
     p.routing_key = work.queue;
     p.message = for_dead_letter(work.action, taken.message, error, taken.attempt);
-  } else {
-    const auto step = std::min<std::size_t>(static_cast<std::size_t>(taken.attempt - 1), work.retry.size() - 1);
-    p.routing_key = work.retry[step];
-    p.message = for_retry(taken.message, error, taken.attempt);
+    return p;
   }
-  p.deadline = Clock::now() + kAsideTime;
-  p.counted = false;
+  auto step = std::min<std::int64_t>(taken.attempt, o.retry_steps) - 1;
+  const auto wanted = error.retry_after.value_or(std::chrono::milliseconds(0));
+  while (step + 1 < o.retry_steps && o.delay_of_step(step) < wanted) ++step;
+  p.routing_key = work.retry[static_cast<std::size_t>(step)];
+  p.message = for_retry(taken.message, error, taken.attempt);
+  p.message.set(headers::kUntaken, untaken);
+  // RabbitMQ expires only what is at the queue's head. Who came earlier is due within the same delay, so nobody waits for longer than it.
+  const auto delay = o.delay_of_step(step).count();
+  const auto least = std::min(delay, std::max<std::int64_t>({static_cast<std::int64_t>(static_cast<double>(delay) * kLeastOfDelay), wanted.count(), 1}));
+  p.message.expiration = std::to_string(std::uniform_int_distribution<std::int64_t>(least, delay)(random_));
   return p;
 }
 
-/// Confirmed first, acknowledged then: at no time is the message nowhere.
+/// Confirmed first, acknowledged then: at no time is the message nowhere. Until then it stays unacknowledged, and `prefetch`
+/// bounds how many do: given back it would only be delivered and handled again, and be buried by its queue's delivery limit.
 core::awaitable<void> Consumer::put_aside(Taken taken, core::Error error) {
   co_await asio::this_coro::throw_if_cancelled(false);
-  const std::string_view action = taken.work->action;
-  asio::steady_timer pause(scope_.executor());
-  for (int tries = 0; taken.epoch == epoch_ && !hard_; ++tries) {
+  const auto first = shared_->options.aside_pause;
+  for (auto wait = first; taken.epoch == epoch_ && !hard_; wait = std::min(2 * wait, kAsideGrowth * first)) {
     bool dead = false;
     auto result = co_await publisher_.publish(aside(taken, error, dead));
+    say_trouble(taken, result ? nullptr : &result.error());
     if (result) {
-      const auto reason = std::string(core::to_string(error.kind)) + ": " + error.message;
-      shared_->teller.tell({dead ? EventKind::dead_lettered : EventKind::retried, action, taken.message.message_id, reason});
-      if (dead) shared_->log.error("message dead-lettered", {{"id", taken.message.message_id}, {"action", action}, {"queue", taken.work->queue}, {"reason", reason}, {"attempts", taken.attempt}});
+      if (dead) say_dead(taken, reason_of(error));
+      else shared_->teller.tell({EventKind::retried, taken.work->action, taken.message.message_id, reason_of(error)});
       done(taken);
       co_return flush_acks();
     }
-    shared_->log.warning("message can't be put aside yet", {{"id", taken.message.message_id}, {"queue", taken.work->queue}, {"reason", result.error().message}, {"detail", result.error().detail}});
-    if (tries >= kAsideTries && taken.epoch == epoch_ && connection_) {
-      // reject, not nack: it counts towards the delivery limit in every version of RabbitMQ.
-      connection_->reject(kChannel, taken.tag, true);
-      acks_.settled(taken.tag);
-      co_return gone();
-    }
+    // This one can never be published with what it would say.
+    if (result.error().kind == core::ErrorKind::invalid_argument) co_return bury(taken, reason_of(error));
     if (stopping_) break;
-    pause.expires_after(kAsidePause);
-    boost::system::error_code ignored;
-    co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+    co_await pause(wait);
   }
   leave(taken);
+}
+
+/// RabbitMQ moves it into the dead letters, as it is.
+void Consumer::bury(const Taken& taken, const std::string& reason) {
+  if (taken.epoch == epoch_ && connection_) {
+    connection_->reject(lanes_[taken.lane]->channel, taken.tag, false);
+    lanes_[taken.lane]->acks.settled(taken.tag);
+    say_dead(taken, reason);
+    flush_acks();
+  }
+  gone();
+}
+
+void Consumer::say_dead(const Taken& taken, const std::string& reason) {
+  shared_->teller.tell({EventKind::dead_lettered, taken.work->action, taken.message.message_id, reason});
+  shared_->log.error("message dead-lettered", {{"id", taken.message.message_id}, {"action", taken.work->action}, {"queue", taken.work->queue}, {"reason", reason}, {"attempts", taken.attempt}});
+}
+
+/// A line when it begins, changes or ends: an alarm concerns all that is in hand, again and again.
+void Consumer::say_trouble(const Taken& taken, const core::Error* failure) {
+  auto& trouble = lanes_[taken.lane]->trouble;
+  if (trouble == (failure ? failure->message : std::string())) return;
+  trouble = failure ? failure->message : std::string();
+  if (failure) shared_->log.warning("failed messages can't be put aside yet", {{"queue", taken.work->queue}, {"reason", trouble}, {"detail", failure->detail}});
+  else shared_->log.info("failed messages can be put aside again", {{"queue", taken.work->queue}});
+}
+
+core::awaitable<void> Consumer::pause(std::chrono::milliseconds time) {
+  asio::steady_timer timer(scope_.executor(), time);
+  pauses_.insert(&timer);
+  boost::system::error_code ignored;
+  co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+  pauses_.erase(&timer);
 }
 
 void Consumer::reply(const Taken& taken, const Result<Reply>& result) {
@@ -234,7 +285,7 @@ void Consumer::reply(const Taken& taken, const Result<Reply>& result) {
 void Consumer::done(const Taken& taken) {
   if (taken.epoch == epoch_) {
     shared_->teller.tell({EventKind::acked, taken.work->action, taken.message.message_id});
-    acks_.finished(taken.tag);
+    lanes_[taken.lane]->acks.finished(taken.tag);
     if (!std::exchange(flushing_, true)) asio::post(scope_.executor(), [this] { flush_acks(); });
   }
   gone();
@@ -250,7 +301,8 @@ void Consumer::gone() {
 void Consumer::flush_acks() {
   flushing_ = false;
   if (!connection_) return;
-  for (auto& ack : acks_.collect()) connection_->ack(kChannel, ack.tag, ack.multiple);
+  for (auto& lane : lanes_)
+    for (auto& ack : lane->acks.collect()) connection_->ack(lane->channel, ack.tag, ack.multiple);
 }
 
 core::awaitable<void> Consumer::drained(Clock::time_point until) {
@@ -264,9 +316,10 @@ core::awaitable<void> Consumer::drained(Clock::time_point until) {
 core::awaitable<void> Consumer::cancel_consumers() {
   if (!connection_) co_return;
   auto* connection = connection_;
-  for (auto& [queue, work] : consumers_) {
-    amqp_basic_cancel_t m{bytes_of(queue), 0};
-    (void)co_await connection->call(kChannel, AMQP_BASIC_CANCEL_METHOD, &m);
+  for (auto& lane : lanes_) {
+    if (lane->state != Lane::State::on) continue;
+    amqp_basic_cancel_t m{bytes_of(lane->work.queue), 0};
+    (void)co_await connection->call(lane->channel, AMQP_BASIC_CANCEL_METHOD, &m);
     if (connection_ != connection) co_return;
   }
 }
@@ -276,6 +329,7 @@ core::awaitable<void> Consumer::stop(core::StopOptions options) {
     co_await asio::this_coro::throw_if_cancelled(false);
     self->stopping_ = true;
     self->consuming_ = false;
+    for (auto* timer : self->pauses_) timer->cancel();
     const auto until = Clock::now() + grace;
     co_await self->cancel_consumers();
     // Soft: what was taken is worked off. Hard: what has not begun stays in its queue, what runs is cancelled.

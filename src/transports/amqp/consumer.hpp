@@ -2,6 +2,9 @@
 // Private to this folder's sources.
 #pragma once
 
+#include <random>
+#include <set>
+
 #include "core/transport.hpp"
 #include "runtime/shards.hpp"
 #include "transports/amqp/acks.hpp"
@@ -15,8 +18,10 @@ struct Taken {
   std::uint64_t epoch = 0;  ///< of the connection: a tag means nothing on another
   std::uint64_t tag = 0;
   const WorkQueue* work = nullptr;
+  std::size_t lane = 0;     ///< the consumer's, of that queue
   Message message;
   std::int64_t attempt = 1;
+  std::int64_t untaken = 0;  ///< attempts before it that nobody took: they don't count towards max_attempts
   bool told = false;        ///< its caller waits for the answer
   bool secret = false;      ///< it holds a password: never kept
 };
@@ -33,7 +38,7 @@ class Hands;
 /// Stop: no more deliveries; what is in hand is finished and acknowledged; what does not end in time is cancelled and stays
 /// in its queue. A shutdown never dead-letters.
 /// Lifetime/threads: on the executor except where told otherwise; stop() before it is destroyed
-class Consumer final : public core::Server, public ChannelUser, public SessionUser {
+class Consumer final : public core::Server, public SessionUser {
  public:
   Consumer(runtime::Shards& shards, std::unique_ptr<Shared> shared, core::Handler& handler, std::vector<const WorkQueue*> works, std::string name,
            ReadJob read);
@@ -53,21 +58,45 @@ class Consumer final : public core::Server, public ChannelUser, public SessionUs
   const Shared& shared() const { return *shared_; }
 
  private:
-  static constexpr std::uint16_t kChannel = 2;
+  static constexpr std::uint16_t kFirstChannel = 2;
+  /// One queue and its channel: what RabbitMQ refuses of one queue closes no other's.
+  class Lane final : public ChannelUser {
+   public:
+    Lane(Consumer& c, const WorkQueue& w, std::size_t n) : work(w), index(n), channel(static_cast<std::uint16_t>(kFirstChannel + n)), consumer_(c) {}
+    void on_delivery(Delivery delivery) override { consumer_.take(*this, std::move(delivery)); }
+    void on_batch_end() override { consumer_.hand_out(); }
+    void on_consumer_cancelled(std::string) override { consumer_.lost("RabbitMQ took a queue away", work.queue); }
+    void on_channel_closed(const MethodReply& refusal) override;
+
+    const WorkQueue& work;
+    const std::size_t index;
+    const std::uint16_t channel;
+    Acks acks;
+    enum class State { off, asking, on } state = State::off;
+    std::string trouble;  ///< why its messages can't be put aside; empty: they can
+
+   private:
+    Consumer& consumer_;
+  };
   core::awaitable<core::Result<void>> on_connected(Connection& connection, const Problems& problems) override;
   void on_up() override;
   void on_down(const core::Error& why, bool was_up) override;
   core::awaitable<void> on_problems(const Problems& problems) override;
-  void on_delivery(Delivery delivery) override;
-  void on_batch_end() override;
-  void on_consumer_cancelled(std::string consumer) override;
-  void on_channel_closed(const MethodReply& refusal) override;
+  Problems own_problems() const override { return refused_; }
 
+  void take(Lane& lane, Delivery delivery);
+  void hand_out();
+  void lost(const char* what, const std::string& why);
   core::awaitable<core::Result<void>> consume(Connection& connection, const Problems& problems);
+  core::awaitable<core::Result<void>> consume(Connection& connection, Lane& lane);
   core::awaitable<void> cancel_consumers();
   void settle(Taken taken, core::Result<core::Reply> result);
   core::awaitable<void> put_aside(Taken taken, core::Error error);
-  Publication aside(const Taken& taken, const core::Error& error, bool& dead) const;
+  Publication aside(const Taken& taken, const core::Error& error, bool& dead);
+  void bury(const Taken& taken, const std::string& reason);
+  void say_dead(const Taken& taken, const std::string& reason);
+  void say_trouble(const Taken& taken, const core::Error* failure);
+  core::awaitable<void> pause(std::chrono::milliseconds time);
   void reply(const Taken& taken, const core::Result<core::Reply>& result);
   void done(const Taken& taken);
   void leave(const Taken& taken);
@@ -76,7 +105,7 @@ class Consumer final : public core::Server, public ChannelUser, public SessionUs
   core::awaitable<void> drained(core::CallContext::Clock::time_point until);
 
   std::unique_ptr<Shared> shared_;
-  const std::vector<const WorkQueue*> works_;
+  std::vector<std::unique_ptr<Lane>> lanes_;
   const ReadJob read_;
   std::vector<std::unique_ptr<Hands>> hands_;  ///< one for each shard
   runtime::TaskScope scope_;
@@ -85,8 +114,9 @@ class Consumer final : public core::Server, public ChannelUser, public SessionUs
   bool hard_ = false;             ///< the grace is over
   Connection* connection_ = nullptr;
   std::uint64_t epoch_ = 0;
-  Acks acks_;
-  std::map<std::string, const WorkQueue*, std::less<>> consumers_;  ///< by their tags
+  Problems refused_;                         ///< queues that RabbitMQ lets us not consume
+  std::set<boost::asio::steady_timer*> pauses_;
+  std::minstd_rand random_{std::random_device{}()};
   std::vector<std::vector<Taken>> batches_;  ///< for each shard, until the end of what was read at once
   std::vector<std::pair<Taken, core::Result<core::Reply>>> results_;
   std::mutex results_mutex_;

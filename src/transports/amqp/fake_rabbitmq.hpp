@@ -24,6 +24,7 @@ class FakeRabbitMq {
     std::string version = "3.10.8", product = "RabbitMQ";
     std::string says{};          ///< instead of AMQP
     bool dumb = false;           ///< takes connections and says nothing
+    std::string delivers_to{}, delivers{};  ///< a queue's first consumer is given a message with this body
     std::string fatal_queue{};   ///< whose declaration it closes the connection for, as 4.3 does for transient queues
   };
 
@@ -52,10 +53,22 @@ class FakeRabbitMq {
     return published_;
   }
 
+  /// Tags that consumers acknowledged, and rejected.
+  std::vector<std::uint64_t> acked() {
+    std::lock_guard lock(mutex_);
+    return acked_;
+  }
+  std::vector<std::uint64_t> rejected() {
+    std::lock_guard lock(mutex_);
+    return rejected_;
+  }
   int connections() {
     std::lock_guard lock(mutex_);
     return static_cast<int>(connections_.size());
   }
+
+  /// Has said that it takes no messages.
+  bool blocked() const { return blocked_; }
 
   std::atomic<Answer> answer{Answer::ack};
 
@@ -137,11 +150,41 @@ class FakeRabbitMq {
         return reply(AMQP_QUEUE_DECLARE_OK_METHOD, &ok);
       }
       case AMQP_BASIC_CONSUME_METHOD: {
-        amqp_basic_consume_ok_t ok{amqp_cstring_bytes("c")};
-        return reply(AMQP_BASIC_CONSUME_OK_METHOD, &ok);
+        auto& m = *static_cast<amqp_basic_consume_t*>(decoded.value());
+        amqp_basic_consume_ok_t ok{m.consumer_tag};
+        reply(AMQP_BASIC_CONSUME_OK_METHOD, &ok);
+        if (!manners_.delivers_to.empty() && view_of(m.queue) == manners_.delivers_to && !delivered_.exchange(true)) deliver(peer, frame.channel, m.consumer_tag);
+        return;
       }
+      case AMQP_BASIC_QOS_METHOD: return reply(AMQP_BASIC_QOS_OK_METHOD, nothing);
+      case AMQP_BASIC_CANCEL_METHOD: {
+        amqp_basic_cancel_ok_t ok{static_cast<amqp_basic_cancel_t*>(decoded.value())->consumer_tag};
+        return reply(AMQP_BASIC_CANCEL_OK_METHOD, &ok);
+      }
+      case AMQP_BASIC_ACK_METHOD: return note(acked_, static_cast<amqp_basic_ack_t*>(decoded.value())->delivery_tag);
+      case AMQP_BASIC_REJECT_METHOD: return note(rejected_, static_cast<amqp_basic_reject_t*>(decoded.value())->delivery_tag);
       default: return;
     }
+  }
+
+  void note(std::vector<std::uint64_t>& tags, std::uint64_t tag) {
+    std::lock_guard lock(mutex_);
+    tags.push_back(tag);
+  }
+
+  void deliver(Peer& peer, std::uint16_t channel, amqp_bytes_t consumer) {
+    amqp_basic_deliver_t m{consumer, 1, 0, amqp_cstring_bytes("logs_topic"), amqp_cstring_bytes("log.INFO")};
+    send(peer, channel, AMQP_BASIC_DELIVER_METHOD, &m);
+    // What follows basic.publish follows basic.deliver just so.
+    Message message;
+    message.body = manners_.delivers;
+    std::string out;
+    (void)append_publish(out, channel, {}, {}, false, message, 131'072);
+    std::string_view rest = out;
+    Frame method;
+    next_frame(rest, 131'072, method);
+    boost::system::error_code ignored;
+    boost::asio::write(peer.socket, boost::asio::buffer(rest.data(), rest.size()), ignored);
   }
 
   void published(Peer& peer, std::uint16_t channel, const Message& message) {
@@ -157,7 +200,9 @@ class FakeRabbitMq {
       case Answer::ack: return send(peer, channel, AMQP_BASIC_ACK_METHOD, &ack);
       case Answer::nack: return send(peer, channel, AMQP_BASIC_NACK_METHOD, &nack);
       case Answer::nothing: return;
-      case Answer::block: return send(peer, 0, AMQP_CONNECTION_BLOCKED_METHOD, &blocked);
+      case Answer::block:
+        blocked_ = true;
+        return send(peer, 0, AMQP_CONNECTION_BLOCKED_METHOD, &blocked);
       case Answer::cut:
         answer = Answer::ack;
         ::shutdown(peer.socket.native_handle(), SHUT_RDWR);
@@ -168,10 +213,12 @@ class FakeRabbitMq {
   const Manners manners_;
   boost::asio::io_context io_;
   boost::asio::ip::tcp::acceptor acceptor_{io_, {boost::asio::ip::make_address("127.0.0.1"), 0}};
-  std::atomic<bool> stopping_{false};
+  std::atomic<bool> stopping_{false}, blocked_{false};
   std::mutex mutex_;
   std::list<Peer> connections_;
   std::vector<std::string> published_;
+  std::vector<std::uint64_t> acked_, rejected_;
+  std::atomic<bool> delivered_{false};
   std::thread accepting_;
 };
 

@@ -42,7 +42,7 @@ void AmqpOptions::describe(runtime::OptionVisitor& v) {
   v.field("retry_steps", retry_steps, "Retry queues with growing delays for each queue; 0: nothing is tried again");
   v.field("retry_delay", retry_delay, "Pause before the second attempt");
   v.field("retry_factor", retry_factor, "Growth of the pause from step to step");
-  v.field("max_attempts", max_attempts, "Failed attempts after which a message is dead-lettered");
+  v.field("max_attempts", max_attempts, "Failed attempts after which a message is dead-lettered; an outage, in which nobody takes it, does not count");
   v.field("delivery_limit", delivery_limit, "Deliveries without an answer (crashes) after which RabbitMQ dead-letters a message");
   v.field("attempt_timeout", attempt_timeout, "What one attempt may take");
   v.field("max_wait", max_wait, "How long a caller without a deadline waits");

@@ -29,7 +29,7 @@ struct AmqpOptions {
   std::int64_t retry_steps = 4;            ///< retry queues per queue, with growing delays; the last one serves all further attempts
   std::chrono::milliseconds retry_delay{1'000};  ///< before the second attempt; names the retry queue, so it may be changed freely
   double retry_factor = 5;                 ///< growth of the delay from step to step
-  std::int64_t max_attempts = 8;           ///< failures after which a message is dead-lettered
+  std::int64_t max_attempts = 8;           ///< failures after which a message is dead-lettered; those where nobody took it don't count
   std::int64_t delivery_limit = 20;        ///< deliveries without an answer (crashes) after which RabbitMQ dead-letters
   std::chrono::milliseconds attempt_timeout{30'000};   ///< what one attempt may take
   std::chrono::milliseconds max_wait{300'000};         ///< how long a caller without a deadline waits
@@ -45,7 +45,8 @@ struct AmqpOptions {
   std::chrono::milliseconds recheck{10'000};            ///< how often what stands in the way of a queue (other arguments) is looked at again
   std::int64_t browse_messages = 10'000;   ///< dead letters of one queue looked at for a list
   std::int64_t browse_bytes = 64 << 20;    ///< and their bodies
-  // Filled by the composition, no settings:
+  // Filled by the composition and by tests, no settings:
+  std::chrono::milliseconds aside_pause{500};  ///< before a failed message that could not be put aside is put aside again; grows
   std::vector<std::string> actions{};      ///< actions of the user's own, each with its queue
   std::vector<std::string> consumed_elsewhere{};  ///< those of them whose queue a consumer of the user's own takes: no listener does
 

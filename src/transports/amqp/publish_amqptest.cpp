@@ -25,6 +25,12 @@ TEST_F(AmqpTest, WhatNoQueueTakesIsNoSuccess) {
   EXPECT_EQ(lost.error().sent, core::Sent::no);
   EXPECT_EQ(counted("returned"), 1);
   EXPECT_EQ(counted("confirmed"), 1);
+  eventually([&] { return bool(call(client, log("routed again"))); });
+  auto other = foreigner();
+  other.remove("flexi.log");
+  EXPECT_FALSE(call(client, log("no queue")));
+  eventually([&] { return bool(call(client, log("declared again"))); });
+  eventually([&] { return other.count("flexi.log") == 1; });
 }
 
 TEST_F(AmqpTest, WhatRabbitMqRefusesIsNoSuccess) {
@@ -112,6 +118,7 @@ TEST_F(AmqpTest, AQueueWithOtherArgumentsIsSaidAndTheOthersWork) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().kind, ErrorKind::unavailable);
   EXPECT_EQ(refused.error().sent, core::Sent::no);
+  EXPECT_EQ(counted("reconnected"), 0) << "looking again costs no connection";
   other.remove("flexi.mail");  // migrated
   eventually([&] { return readiness_.ready(); });
   eventually([&] { return bool(call(client, mail)); });

@@ -199,6 +199,7 @@ void Publisher::on_confirm(std::uint64_t tag, bool multiple, bool ack) {
 
 /// RabbitMQ returns what no queue takes before it acknowledges it. Source: https://www.rabbitmq.com/confirms.html
 void Publisher::on_return(std::uint16_t code, std::string text, std::string routing_key, Message message) {
+  session_.declare_again();  // what we publish to is declared: its queue or binding was removed
   for (auto& entry : window_) {
     auto& p = entry->publication;
     if (entry->finished || entry->returned || p.message.message_id != message.message_id || p.routing_key != routing_key) continue;

@@ -8,9 +8,11 @@ namespace flexi::transports::amqp {
 
 namespace asio = boost::asio;
 using core::Result;
+using Clock = core::CallContext::Clock;
 
 namespace {
 constexpr auto kLong = std::chrono::milliseconds(std::chrono::hours(24));
+constexpr auto kDeclarePause = std::chrono::seconds(1);
 }
 
 void Health::report(const std::string& part, std::string why, const std::string& detail) {
@@ -88,26 +90,39 @@ core::awaitable<Result<void>> Session::set_up(Connection& connection) {
   auto declared = co_await shared_.topology.declare(connection, kTopologyChannel, fatal_);
   if (!declared) co_return declared.error();
   problems_ = std::move(declared).value();
+  declared_at_ = Clock::now();
+  again_ = false;
   auto ready = co_await user_.on_connected(connection, problems_);
   if (!ready) co_return ready.error();
-  report(problems_);
+  report();
   co_return core::ok();
 }
 
 /// Until the connection is over; looks again, now and then, at what stood in the way.
 core::awaitable<void> Session::keep(Connection& connection) {
   while (!connection.over() && !stopping_) {
-    co_await connection.wait_over(problems_.empty() ? kLong : shared_.options.recheck);
-    if (connection.over() || stopping_ || problems_.empty()) continue;
+    const auto soonest = std::chrono::ceil<std::chrono::milliseconds>(declared_at_ + kDeclarePause - Clock::now());
+    const bool trouble = !problems_.empty() || !user_.own_problems().empty();
+    co_await connection.wait_over(again_ ? std::max(soonest, std::chrono::milliseconds(0)) : trouble ? shared_.options.recheck : kLong);
+    if (connection.over() || stopping_ || !(again_ || trouble)) continue;
+    if (again_ && Clock::now() < declared_at_ + kDeclarePause) continue;
+    again_ = false;
+    declared_at_ = Clock::now();
     auto declared = co_await shared_.topology.declare(connection, kTopologyChannel, fatal_);
-    if (!declared || declared.value() == problems_) continue;
+    if (!declared || (declared.value() == problems_ && user_.own_problems().empty())) continue;
     problems_ = std::move(declared).value();
     co_await user_.on_problems(problems_);
-    report(problems_);
+    report();
   }
 }
 
-void Session::report(const Problems& problems) {
+void Session::declare_again() {
+  if (!std::exchange(again_, true) && current_) current_->wake_owner();
+}
+
+void Session::report() {
+  auto problems = user_.own_problems();
+  problems.insert(problems_.begin(), problems_.end());
   std::string all;
   for (auto& [name, problem] : problems) all.append(all.empty() ? "" : " | ").append(problem);
   shared_.health.report(name_, all);

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <random>
 
+#include "core/handler.hpp"
 #include "runtime/readiness.hpp"
 #include "transports/amqp/events.hpp"
 #include "transports/amqp/topology.hpp"
@@ -52,6 +53,8 @@ class SessionUser {
   virtual void on_down(const core::Error& why, bool was_up) = 0;
   /// What stood in the way of some queue has changed.
   virtual core::awaitable<void> on_problems(const Problems&) { co_return; }
+  /// What it met itself: told with the others, and looked at again (on_problems) as often.
+  virtual Problems own_problems() const { return {}; }
 };
 
 /// Keeps one connection to RabbitMQ: connects, declares, and connects again with growing, jittered pauses.
@@ -63,6 +66,8 @@ class Session {
   void start();
   /// Says good-bye and ends. The user has finished with it.
   core::awaitable<void> stop();
+  /// Something that was declared seems to be gone. Declares all again, at most once a second.
+  void declare_again();
   const boost::asio::any_io_executor& executor() const { return scope_.executor(); }
 
   static constexpr std::uint16_t kTopologyChannel = 1;  ///< the user's channels have higher numbers
@@ -72,7 +77,7 @@ class Session {
   core::awaitable<core::Result<void>> set_up(Connection& connection);
   core::awaitable<void> keep(Connection& connection);
   core::awaitable<void> pause(unsigned failures);
-  void report(const Problems& problems);
+  void report();
 
   Shared& shared_;
   const std::string name_;
@@ -82,7 +87,8 @@ class Session {
   Connection* current_ = nullptr;
   Problems problems_;
   Problems fatal_;  ///< those of them that cost a connection: left out until one that worked is lost
-  bool stopping_ = false;
+  core::CallContext::Clock::time_point declared_at_{};
+  bool stopping_ = false, again_ = false;
   std::minstd_rand random_{std::random_device{}()};
 };
 

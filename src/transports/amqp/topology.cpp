@@ -161,8 +161,10 @@ core::awaitable<Result<Problems>> Topology::declare(Connection& connection, std:
     std::shared_ptr<runtime::Completion<void>> done;
   };
   for (std::size_t next = 0; next < steps_.size();) {
-    auto opened = co_await connection.open_channel(channel, nullptr);
-    if (!opened) co_return opened.error();
+    // Open since the last time, unless something was refused.
+    if (!connection.is_open(channel)) {
+      FLEXI_CO_TRY(co_await connection.open_channel(channel, nullptr));
+    }
     auto round = std::make_shared<Round>();
     auto start = [&](std::shared_ptr<runtime::Completion<void>> done) {
       round->done = std::move(done);
