@@ -124,10 +124,10 @@ class System:
         self.mail = Part("mail", folder, dict(peers)) if mail else None
         if mail:
             peers["FLEXI_PEERS_MAIL"] = self.mail.gate_url
-        quick = {"FLEXI_QUEUE_RETRY_DELAY": "50ms", "FLEXI_QUEUE_MAX_RETRY_DELAY": "500ms", "FLEXI_QUEUE_MAX_ATTEMPTS": 200}
+        quick = {"FLEXI_QUEUE_RETRY_DELAY": "50ms", "FLEXI_QUEUE_MAX_RETRY_DELAY": "500ms"}
         rabbit = {}
         if amqp_url:
-            rabbit = {"FLEXI_AMQP_URL": amqp_url, "FLEXI_AMQP_RETRY_DELAY": "100ms", "FLEXI_AMQP_RETRY_FACTOR": 2, "FLEXI_AMQP_MAX_ATTEMPTS": 200,
+            rabbit = {"FLEXI_AMQP_URL": amqp_url, "FLEXI_AMQP_RETRY_DELAY": "100ms", "FLEXI_AMQP_RETRY_FACTOR": 2,
                       "FLEXI_AMQP_MAX_RECONNECT_DELAY": "500ms"}
         self.broker = Part("broker", folder, peers | quick | rabbit | (queue_settings or {}) | (amqp_settings or {}))
         self.listeners = [Part("listener", folder, peers | rabbit | (listener_settings or {}), f"listener-{number}") for number in range(listeners if amqp_url else 0)]

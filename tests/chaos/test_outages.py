@@ -78,6 +78,23 @@ def test_the_logger_is_down_while_messages_arrive(system):
     system.check(load)
 
 
+@pytest.mark.parametrize("over", ["embedded", "rabbitmq"])
+def test_an_outage_longer_than_all_attempts_makes_no_dead_letter(make_system, request, over):
+    """Two attempts, over within a second; the logger is away until each message has failed many more times."""
+    few = {"FLEXI_QUEUE_MAX_ATTEMPTS": 2, "FLEXI_AMQP_MAX_ATTEMPTS": 2, "FLEXI_AMQP_RETRY_STEPS": 2}
+    url = request.getfixturevalue("vhost").url if over == "rabbitmq" else None
+    system = make_system(amqp_url=url, queue_settings=few, listener_settings=few)
+    system.logger.terminate()
+    with Load(system.broker) as load:
+        load.wait_for(100)
+    assert set(load.answers) == {202}, load.refusals[:3]
+    retrying, name = (system.listeners[0], "flexi_amqp_retried_total") if url else (system.broker, "flexi_queue_retried_total")
+    eventually(lambda: retrying.metric(name) > 10 * len(load.accepted), "each has failed many times", seconds=120)
+    assert system.dead_letters() == []
+    system.logger.start()
+    system.check(load)
+
+
 def test_the_logger_hangs_for_a_while(system):
     with Load(system.broker) as load:
         load.wait_for(50)

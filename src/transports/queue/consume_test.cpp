@@ -116,6 +116,33 @@ TEST_F(QueueTest, AfterTheLastAttemptItIsDeadWithReasonAndAttempts) {
   EXPECT_TRUE(ledger().adds_up());
 }
 
+TEST_F(QueueTest, AnOutageCountsNoAttempt) {
+  options_.max_attempts = 3;
+  open();
+  std::atomic<int> calls{0};
+  std::atomic<bool> up{false};
+  ScriptedHandler handler([&](const Request& request, unsigned) -> Result<Reply> {
+    ++calls;
+    if (request.id.str() == "doomed" && up) return core::internal("broken");
+    if (!up) return request.id.str() == "b" ? core::overloaded("no connection is free") : core::unavailable("the logger can't be reached");
+    return Reply{.message = "logged"};
+  });
+  handler.answers = false;
+  serve(handler);
+  for (auto id : {"a", "b", "doomed"}) ASSERT_TRUE(publish(log_request(id)));
+  ASSERT_TRUE(eventually([&] { return calls > 20; })) << "more than twice what max_attempts allows";
+  EXPECT_EQ(ledger().dead_lettered, 0);
+  stop_server();
+  reopen();  // and it is remembered
+  serve(handler);
+  ASSERT_TRUE(eventually([&] { return calls > 40; }));
+  EXPECT_EQ(ledger().dead_lettered, 0);
+  up = true;
+  ASSERT_TRUE(eventually([&] { return ledger().stored == 2 && ledger().dead_lettered == 1; }));
+  EXPECT_GT(dead().letters.at(0).attempts, 3u) << "all are told";
+  EXPECT_TRUE(ledger().adds_up());
+}
+
 TEST_F(QueueTest, EachKindIsRetriedOrDeadAtOnce) {
   options_.max_attempts = 2;
   open();

@@ -226,7 +226,7 @@ void Consumer::distribute(std::vector<Message> messages) {
 Settlement Consumer::judge(const Message& m, const Error& error) {
   Settlement how;
   how.reason = std::string(core::to_string(error.kind)) + ": " + error.message;
-  if (may_heal(error.kind) && m.attempts + 1 < state_.options.max_attempts) {
+  if (may_heal(error.kind) && m.attempts + 1 - m.untaken < state_.options.max_attempts) {
     how.kind = Settlement::Kind::retry;
     auto pause = back_off(state_.options, m.attempts + 1, random_part());
     if (error.retry_after) pause = std::max(pause, std::min(*error.retry_after, state_.options.max_retry_delay));

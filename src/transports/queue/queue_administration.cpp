@@ -86,7 +86,7 @@ Result<std::int64_t> QueueTable::replay(Connection& c, std::string_view id, std:
   if (moved == 0) return no_such_letter();
   {
     // What was accepted does not expire, and a replay is an operator's word: no deadline.
-    auto rows = c.use("INSERT INTO queue_messages SELECT seq, id, action, payload, accepted_at, 0, ?2, 0, 0, traceparent, caller, id_from_caller, hops "
+    auto rows = c.use("INSERT INTO queue_messages SELECT seq, id, action, payload, accepted_at, 0, ?2, 0, 0, traceparent, caller, id_from_caller, hops, 0 "
                       "FROM queue_dead WHERE id = ?1");
     rows.bind(1, id).bind(2, now);
     FLEXI_TRY(rows.run());

@@ -17,7 +17,7 @@ void QueueOptions::describe(runtime::OptionVisitor& v) {
   v.field("retry_factor", retry_factor, "Growth of the pause from attempt to attempt");
   v.field("max_retry_delay", max_retry_delay, "Longest pause between attempts");
   v.field("retry_jitter", retry_jitter, "Part of itself by which a pause varies at random, 0 to 1");
-  v.field("max_attempts", max_attempts, "Failed attempts after which a message is dead-lettered");
+  v.field("max_attempts", max_attempts, "Failed attempts after which a message is dead-lettered; an outage, in which nobody takes it, does not count");
   v.field("delivery_limit", delivery_limit, "Deaths of the process under a message after which it is dead-lettered");
   v.field("keep_ids", keep_ids, "How long a finished message's id is remembered, so that it is recognised as duplicate");
   v.field("max_kept_ids", max_kept_ids, "How many finished ids are remembered, the newest");

@@ -22,7 +22,7 @@ struct QueueOptions {
   double retry_factor = 2;                        ///< growth of the delay from attempt to attempt
   std::chrono::milliseconds max_retry_delay{60'000};
   double retry_jitter = 0.2;                      ///< the delay varies by this part of itself, up and down
-  std::int64_t max_attempts = 10;                 ///< failures after which a message is dead-lettered
+  std::int64_t max_attempts = 10;                 ///< failures after which a message is dead-lettered; those where nobody took it don't count
   std::int64_t delivery_limit = 10;               ///< deaths of the process under a message after which it is dead-lettered
   std::chrono::milliseconds keep_ids{86'400'000};  ///< how long a finished id is remembered as duplicate
   std::int64_t max_kept_ids = 1'000'000;          ///< and how many, newest first

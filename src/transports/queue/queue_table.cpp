@@ -47,15 +47,17 @@ constexpr runtime::sqlite::Migration kMigrations[] = {{1, R"(
   CREATE INDEX queue_doubts ON queue_ended(at) WHERE doubt != 0;
   CREATE TABLE queue_book(one INTEGER PRIMARY KEY CHECK(one = 1), id TEXT NOT NULL);
   INSERT INTO queue_book VALUES(1, lower(hex(randomblob(8))));
-)"}};
+)"},
+// Attempts in which nobody took the message, out of `attempts`.
+{4, R"(ALTER TABLE queue_messages ADD COLUMN untaken INTEGER NOT NULL DEFAULT 0)"}};
 
-#define FLEXI_QUEUE_COLUMNS "seq, id, action, payload, accepted_at, expires_at, attempts, deliveries, traceparent, caller, id_from_caller, hops"
+#define FLEXI_QUEUE_COLUMNS "seq, id, action, payload, accepted_at, expires_at, attempts, deliveries, traceparent, caller, id_from_caller, hops, untaken"
 
 Message read_message(const Statement& row) {
   Message m;
   m.seq = row.integer(0), m.id = row.text(1), m.action = row.text(2), m.payload = row.text(3);
   m.accepted_at = row.integer(4), m.expires_at = row.integer(5), m.attempts = row.integer(6), m.deliveries = row.integer(7);
-  m.traceparent = row.text(8), m.caller = row.text(9), m.id_from_caller = row.integer(10) != 0, m.hops = row.text(11);
+  m.traceparent = row.text(8), m.caller = row.text(9), m.id_from_caller = row.integer(10) != 0, m.hops = row.text(11), m.untaken = row.integer(12);
   return m;
 }
 
@@ -115,7 +117,7 @@ Result<Inserted> QueueTable::insert(Connection& c, Message& m, std::int64_t dige
     return known.integer(2) ? Inserted::pending : known.integer(3) ? Inserted::dead : Inserted::finished;
   }
   m.seq = next_seq_++;
-  auto row = c.use("INSERT INTO queue_messages VALUES(?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, ?7, ?8, ?9, ?10)");
+  auto row = c.use("INSERT INTO queue_messages VALUES(?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, ?7, ?8, ?9, ?10, 0)");
   row.bind(1, m.seq).bind(2, std::string_view(m.id)).bind(3, std::string_view(m.action)).bind(4, std::string_view(m.payload));
   row.bind(5, m.accepted_at).bind(6, m.expires_at).bind(7, std::string_view(m.traceparent)).bind(8, std::string_view(m.caller));
   row.bind(9, std::int64_t{m.id_from_caller}).bind(10, std::string_view(m.hops));
@@ -269,8 +271,8 @@ Result<bool> QueueTable::settle(Connection& c, const Message& m, Settlement& how
     case Kind::released: return true;
     case Kind::dead: return bury(c, m, m.attempts + 1, how.reason, now);
     case Kind::retry: {
-      auto row = c.use("UPDATE queue_messages SET due_at = ?2, attempts = attempts + 1, deliveries = 0 WHERE seq = ?1");
-      row.bind(1, m.seq).bind(2, std::max<std::int64_t>(how.due_at, 1));
+      auto row = c.use("UPDATE queue_messages SET due_at = ?2, attempts = attempts + 1, untaken = ?3, deliveries = 0 WHERE seq = ?1");
+      row.bind(1, m.seq).bind(2, std::max<std::int64_t>(how.due_at, 1)).bind(3, m.untaken);
       FLEXI_TRY(row.run());
       return c.changes() > 0;
     }

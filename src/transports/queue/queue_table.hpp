@@ -27,6 +27,7 @@ struct Message {
   std::int64_t expires_at = 0;  ///< 0: never
   std::int64_t attempts = 0;    ///< that failed
   std::int64_t deliveries = 0;  ///< during which the process died
+  std::int64_t untaken = 0;     ///< of the attempts: nobody took it, which is not its fault
   std::string traceparent;
   std::string hops;  ///< shortened since accepted_at (core::shorten_hops)
   std::string caller;

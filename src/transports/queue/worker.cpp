@@ -16,9 +16,12 @@ using core::Result;
 
 namespace {
 /// co_spawn copies what a coroutine returns, which a Reply can't be.
-asio::awaitable<void> call_into(core::Handler* handler, core::Request request, core::CallContext context, Result<Reply>* result) {
+asio::awaitable<void> call_into(core::Handler* handler, core::Request request, core::CallContext context, Result<Reply>* result, bool* untaken) {
   *result = co_await handler->handle(std::move(request), std::move(context));
-  if (!*result) result->error().answered = true;
+  if (*result) co_return;
+  auto& error = result->error();
+  *untaken = !error.answered && (error.kind == core::ErrorKind::unavailable || error.kind == core::ErrorKind::overloaded);
+  error.answered = true;  // the handler's word, as far as the queue's callers are concerned
 }
 }  // namespace
 
@@ -126,6 +129,7 @@ asio::awaitable<void> Worker::handle(std::shared_ptr<Slot> slot, Message message
   context.caller = message.caller;
   context.hops = core::lengthen_hops(message.hops, request.accepted_at);
   auto result = co_await attempt(slot, std::move(request), std::move(context));
+  if (slot->untaken) ++message.untaken;
   consumer_.finished(std::move(message), std::move(result));
 }
 
@@ -140,7 +144,7 @@ asio::awaitable<void> Worker::handle(std::shared_ptr<Slot> slot, TransientCall c
 asio::awaitable<Result<Reply>> Worker::attempt(std::shared_ptr<Slot> slot, core::Request request, core::CallContext context) {
   const auto call = ++slot->call;
   slot->running = true;
-  slot->timed_out = false;
+  slot->timed_out = slot->untaken = false;
   slot->timer.expires_at(context.deadline);
   slot->timer.async_wait([slot, call](boost::system::error_code ec) {
     if (ec || slot->call != call || !slot->running) return;
@@ -149,7 +153,7 @@ asio::awaitable<Result<Reply>> Worker::attempt(std::shared_ptr<Slot> slot, core:
   });
   Result<Reply> result = core::internal("internal error");
   try {
-    auto work = call_into(&handler_, std::move(request), std::move(context), &result);
+    auto work = call_into(&handler_, std::move(request), std::move(context), &result, &slot->untaken);
     co_await asio::co_spawn(executor_, std::move(work), asio::bind_cancellation_slot(slot->cancel.slot(), asio::use_awaitable));
   } catch (const boost::system::system_error& e) {
     if (e.code() == asio::error::operation_aborted)
@@ -164,6 +168,7 @@ asio::awaitable<Result<Reply>> Worker::attempt(std::shared_ptr<Slot> slot, core:
   if (!result && slot->timed_out) {
     auto late = core::deadline_exceeded("the service did not answer in time", result.error().detail);
     late.sent = core::Sent::maybe;
+    slot->untaken = false;
     co_return late;
   }
   co_return result;

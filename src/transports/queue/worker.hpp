@@ -31,6 +31,7 @@ class Worker {
     boost::asio::cancellation_signal cancel;
     std::uint64_t call = 0;
     bool running = false, timed_out = false;
+    bool untaken = false;  ///< nobody took what was handled last
   };
   boost::asio::awaitable<void> run(std::shared_ptr<Slot> slot);
   boost::asio::awaitable<void> handle(std::shared_ptr<Slot> slot, Message message);
