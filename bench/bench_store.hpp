@@ -16,6 +16,7 @@ class NullLogStore final : public core::LogStore {
   core::awaitable<core::Result<core::Appended>> append(core::LogRecord, core::CallContext) override { co_return core::Appended::stored; }
   core::awaitable<core::Result<core::LogPage>> list(core::LogQuery, core::CallContext) override { co_return core::LogPage(); }
   core::awaitable<core::Result<core::FoundLog>> find(core::MessageId, core::CallContext) override { co_return core::not_found("nothing is kept"); }
+  core::awaitable<core::Result<core::KnownIds>> known(std::vector<core::MessageId>, core::CallContext) override { co_return core::KnownIds(); }
 };
 
 /// Where a benchmark's logger stores: "null", or the path of a new SQLite file, committed as the product does.

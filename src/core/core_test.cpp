@@ -51,6 +51,15 @@ TEST(Hops, SayByWhichWayTheBrokerHandedAMessageOn) {
   EXPECT_EQ(departed_by("broker>nonsense@1"), std::nullopt);
 }
 
+TEST(Hops, SayWhoCountsTheAcceptance) {
+  EXPECT_TRUE(counted_by_publisher("broker@1 broker>amqp@2 listener@3 logger@4"));
+  EXPECT_FALSE(counted_by_publisher("broker@1 broker>amqp@2 rabbitmq@3 listener@4 logger@5"));
+  EXPECT_FALSE(counted_by_publisher("rabbitmq@3 listener@4")) << "of a foreign producer";
+  EXPECT_TRUE(counted_by_publisher("rabbitmq@1 broker@2 broker>amqp@3")) << "what counts is behind the last broker";
+  EXPECT_FALSE(counted_by_publisher("broker@1 broker>amqp@2 broker>http@3"));
+  EXPECT_FALSE(counted_by_publisher(""));
+}
+
 TEST(Hops, OfAStrangerAreNoDanger) {
   for (std::string bad : {"", " ", "@", "@1", "a@", "a@x", "a@1x", "a@99999999999999999999", "a", "@@", "a@-5", "a@9000000000000000"}) EXPECT_TRUE(read_hops(bad).empty()) << bad;
   for (std::string bad : {"a@1\r\nX: y", "a\x7f@1", "\xc3\xa9@1"}) EXPECT_FALSE(may_be_hops(bad));

@@ -67,6 +67,15 @@ std::optional<Via> departed_by(std::string_view hops) {
   return last;
 }
 
+bool counted_by_publisher(std::string_view hops) {
+  bool counted = false;
+  for_each_hop(hops, [&](std::string_view place, std::int64_t) {
+    if (place.starts_with("broker>")) counted = place == "broker>amqp";
+    else if (place == kRabbitmqHop) counted = false;
+  });
+  return counted;
+}
+
 std::string shorten_hops(std::string_view hops, Timestamp since) { return moved(hops, 0 - static_cast<std::uint64_t>(to_unix_micros(since))); }
 std::string lengthen_hops(std::string_view shortened, Timestamp since) { return moved(shortened, static_cast<std::uint64_t>(to_unix_micros(since))); }
 

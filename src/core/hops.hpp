@@ -26,6 +26,13 @@ std::vector<Hop> read_hops(std::string_view hops);
 /// By which way a broker of ours handed the message on, the last time; none: none did.
 std::optional<Via> departed_by(std::string_view hops);
 
+/// Where a message that comes out of RabbitMQ has been.
+inline constexpr std::string_view kRabbitmqHop = "rabbitmq";
+
+/// Whether the publisher counts that the message was accepted, as the embedded queue does; else whoever stores it does, as of
+/// all that came through RabbitMQ: between its confirm and a note of ours there would be room for a crash.
+bool counted_by_publisher(std::string_view hops);
+
 /// `hops` with its times as microseconds since `since`, which is half as long; and back.
 std::string shorten_hops(std::string_view hops, Timestamp since);
 std::string lengthen_hops(std::string_view shortened, Timestamp since);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/handler.hpp"
+#include "core/known_ids.hpp"
 
 namespace flexi::core {
 
@@ -56,6 +57,8 @@ class LogStore {
   virtual awaitable<Result<LogPage>> list(LogQuery query, CallContext context) = 0;
   /// @return not_found
   virtual awaitable<Result<FoundLog>> find(MessageId id, CallContext context) = 0;
+  /// Which of at most KnownIds::kMost ids it has, also those that retention keeps from being listed already.
+  virtual awaitable<Result<KnownIds>> known(std::vector<MessageId> ids, CallContext context) = 0;
 };
 
 }  // namespace flexi::core

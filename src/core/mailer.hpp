@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/handler.hpp"
+#include "core/known_ids.hpp"
 
 namespace flexi::core {
 
@@ -49,6 +50,8 @@ class Mailbox {
   virtual awaitable<Result<MailPage>> list(unsigned limit, std::string cursor, CallContext context) = 0;
   virtual awaitable<Result<RenderedMail>> get(MessageId id, CallContext context) = 0;
   virtual awaitable<Result<void>> remove(MessageId id, CallContext context) = 0;
+  /// Which of at most KnownIds::kMost ids it has, or has had and removed.
+  virtual awaitable<Result<KnownIds>> known(std::vector<MessageId> ids, CallContext context) = 0;
 };
 
 }  // namespace flexi::core

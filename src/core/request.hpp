@@ -54,9 +54,10 @@ std::optional<Ack> ack_from(std::string_view name);
 namespace actions {
 inline constexpr std::string_view kAuth = "auth", kLog = "log", kMail = "mail";
 /// Reads and administration, see schemas/openapi.yaml for their parameters.
-inline constexpr std::string_view kLogsList = "logs.list", kLogsGet = "logs.get", kLogsTail = "logs.tail";
+inline constexpr std::string_view kLogsList = "logs.list", kLogsGet = "logs.get", kLogsTail = "logs.tail",
+                                  kLogsKnown = "logs.known";
 inline constexpr std::string_view kMailsList = "mails.list", kMailsGet = "mails.get", kMailsDelete = "mails.delete",
-                                  kMailsRelease = "mails.release";
+                                  kMailsRelease = "mails.release", kMailsKnown = "mails.known";
 inline constexpr std::string_view kUsersList = "users.list", kUsersGet = "users.get";
 inline constexpr std::string_view kDlqList = "dlq.list", kDlqGet = "dlq.get", kDlqReplay = "dlq.replay",
                                   kDlqDiscard = "dlq.discard";

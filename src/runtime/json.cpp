@@ -190,6 +190,23 @@ core::Result<std::optional<bool>> JsonObject::boolean(std::string_view name) con
   return wrong_type(name, "true or false");
 }
 
+core::Result<std::optional<std::vector<std::string>>> JsonObject::strings(std::string_view name) const {
+  using Strings = std::vector<std::string>;
+  auto* value = ask(name);
+  if (!value) return std::optional<Strings>();
+  auto* raw = std::get_if<Raw>(value);
+  simdjson::dom::parser parser;
+  simdjson::dom::array array;
+  if (!raw || parser.parse(raw->json).get(array)) return wrong_type(name, "an array of strings");
+  Strings all;
+  for (auto element : array) {
+    std::string_view text;
+    if (element.get(text)) return wrong_type(name, "an array of strings");
+    all.emplace_back(text);
+  }
+  return std::optional(std::move(all));
+}
+
 core::Result<std::string> JsonObject::required_string(std::string_view name) const {
   FLEXI_TRY(auto value, string(name));
   if (!value) return core::invalid_argument(std::string(name) + " is required");

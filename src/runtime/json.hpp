@@ -64,6 +64,8 @@ class JsonObject {
   core::Result<std::optional<std::int64_t>> integer(std::string_view name) const;
   /// true, false, or their text.
   core::Result<std::optional<bool>> boolean(std::string_view name) const;
+  /// An array of strings.
+  core::Result<std::optional<std::vector<std::string>>> strings(std::string_view name) const;
   /// As above, but missing is invalid_argument "<name> is required".
   core::Result<std::string> required_string(std::string_view name) const;
   /// Once all that is known has been asked for by the calls above: a field that nobody asked for is a mistake of the caller's.

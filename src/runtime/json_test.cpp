@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include "core/timestamp.hpp"
+#include "runtime/known_ids_json.hpp"
+
 namespace flexi::runtime {
 namespace {
 
@@ -47,6 +50,32 @@ TEST(JsonObject, ReadsFieldsAndNamesTheWrongOnes) {
   EXPECT_EQ(object.string("a").error().message, "a must be a string");
   EXPECT_EQ(object.integer("s").error().message, "s must be an integer");
   EXPECT_EQ(object.required_string("missing").error().message, "missing is required");
+}
+
+TEST(JsonObject, ReadsArraysOfStrings) {
+  auto object = JsonObject::parse(R"({"some":["a","b\"c"],"none":[],"mixed":["a",1],"text":"a","object":{"a":"b"}})").value();
+  EXPECT_EQ(object.strings("some").value(), (std::vector<std::string>{"a", "b\"c"}));
+  EXPECT_EQ(object.strings("none").value(), std::vector<std::string>{});
+  EXPECT_EQ(object.strings("missing").value(), std::nullopt);
+  for (auto wrong : {"mixed", "text", "object"}) EXPECT_EQ(object.strings(wrong).error().message, std::string(wrong) + " must be an array of strings");
+}
+
+TEST(KnownIds, AreWrittenAndReadBack) {
+  EXPECT_EQ(read_ids(R"({"ids":["a","~admin~b"]})").value().at(1).str(), "~admin~b");
+  EXPECT_TRUE(read_ids(R"({"ids":[]})").value().empty());
+  std::string many;
+  for (int i = 0; i < 1001; ++i) many.append(many.empty() ? "" : ",").append("\"i").append(std::to_string(i)).append("\"");
+  for (auto wrong : {std::string("{}"), std::string(R"({"ids":"a"})"), std::string(R"({"ids":["a b"]})"), std::string(R"({"ids":[],"id":"a"})"), "{\"ids\":[" + many + "]}"})
+    EXPECT_EQ(read_ids(wrong).error().kind, core::ErrorKind::invalid_argument) << wrong;
+  core::KnownIds known;
+  EXPECT_EQ(to_json(known), R"({"known":[]})");
+  known.ids.push_back(core::MessageId::parse("a").value());
+  known.kept_since = core::parse_rfc3339("2026-11-18T11:06:40.000001Z").value();
+  EXPECT_EQ(to_json(known), R"({"known":["a"],"kept_since":"2026-11-18T11:06:40.000001Z"})");
+  const auto read = read_known_ids(to_json(known)).value();
+  EXPECT_EQ(read.ids, known.ids);
+  EXPECT_EQ(read.kept_since, known.kept_since);
+  for (auto wrong : {"", "[]", "{}", R"({"known":[1]})", R"({"known":["a b"]})", R"({"known":[],"kept_since":"soon"})"}) EXPECT_EQ(read_known_ids(wrong).error().kind, core::ErrorKind::internal) << wrong;
 }
 
 TEST(JsonObject, RefusesWhatIsNotOneObject) {

@@ -249,4 +249,20 @@ awaitable<Result<void>> SqliteMailbox::remove(core::MessageId id, CallContext co
   co_return core::ok();
 }
 
+awaitable<Result<core::KnownIds>> SqliteMailbox::known(std::vector<core::MessageId> ids, CallContext context) {
+  auto job = [ids = std::move(ids)](Connection& connection) -> Result<core::KnownIds> {
+    if (ids.size() > core::KnownIds::kMost) return core::invalid_argument("at most " + std::to_string(core::KnownIds::kMost) + " ids at once");
+    core::KnownIds known;
+    auto row = connection.use("SELECT 1 WHERE EXISTS(SELECT 1 FROM mails WHERE id = ?1) OR EXISTS(SELECT 1 FROM mails_removed WHERE id = ?1)");
+    for (auto& id : ids) {
+      row.bind(1, id.str());
+      FLEXI_TRY(auto there, row.step());
+      if (there) known.ids.push_back(id);
+      row.reset();
+    }
+    return known;
+  };
+  co_return co_await database_.read(std::move(job), std::move(context));
+}
+
 }  // namespace flexi::mailers::mailbox

@@ -50,6 +50,7 @@ class SqliteMailbox final : public core::Mailer, public core::Mailbox {
   core::awaitable<core::Result<core::MailPage>> list(unsigned limit, std::string cursor, core::CallContext context) override;
   core::awaitable<core::Result<core::RenderedMail>> get(core::MessageId id, core::CallContext context) override;
   core::awaitable<core::Result<void>> remove(core::MessageId id, core::CallContext context) override;
+  core::awaitable<core::Result<core::KnownIds>> known(std::vector<core::MessageId> ids, core::CallContext context) override;
 
  private:
   SqliteMailbox(runtime::sqlite::Database& database, runtime::sqlite::LedgerBook* book) : database_(database), book_(book) {}

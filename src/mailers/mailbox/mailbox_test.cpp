@@ -97,6 +97,15 @@ TEST_F(MailboxTest, ReadsBackWhatWasDeliveredAlsoAfterARestart) {
   EXPECT_EQ(got.value().created_at, sent.created_at);
 }
 
+TEST_F(MailboxTest, SaysWhichIdsItHasOrHasHad) {
+  for (auto id : {"kept", "removed"}) ASSERT_TRUE(deliver(mail(id)));
+  ASSERT_TRUE(wait(mailbox_->remove(mail("removed").id, {})));
+  std::vector<core::MessageId> asked{mail("never").id, mail("removed").id, mail("kept").id};
+  EXPECT_EQ(wait(mailbox_->known(asked, {})).value().ids, (std::vector<core::MessageId>{asked[1], asked[2]}));
+  asked.resize(1001, asked[0]);
+  EXPECT_EQ(wait(mailbox_->known(asked, {})).error().kind, ErrorKind::invalid_argument);
+}
+
 TEST_F(MailboxTest, KeepsTraceAndHopsAndCountsWhatItStored) {
   auto book = std::move(runtime::sqlite::LedgerBook::open(*database_).value());
   auto counted = std::move(SqliteMailbox::open(*database_, book.get()).value());

@@ -46,7 +46,7 @@ BrokerRoutes routes_of(const BrokerParts& parts, const BrokerOptions& options) {
 std::vector<std::string> labels_of(const BrokerParts& parts) {
   std::vector<std::string> labels{"hit"};
   for (auto& action : parts.actions) labels.push_back(action.name);
-  for (auto action : {actions::kLogsList, actions::kLogsGet, actions::kLogsTail, actions::kReceiptsGet, actions::kLedgerGet, actions::kMailsList, actions::kMailsGet, actions::kMailsDelete, actions::kMailsRelease,
+  for (auto action : {actions::kLogsList, actions::kLogsGet, actions::kLogsKnown, actions::kLogsTail, actions::kReceiptsGet, actions::kLedgerGet, actions::kMailsList, actions::kMailsGet, actions::kMailsKnown, actions::kMailsDelete, actions::kMailsRelease,
                       actions::kUsersList, actions::kUsersGet, actions::kDlqList, actions::kDlqGet, actions::kDlqReplay, actions::kDlqDiscard,
                       actions::kSystemGet})
     labels.emplace_back(action);

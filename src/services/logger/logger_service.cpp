@@ -6,6 +6,7 @@
 #include "core/hops.hpp"
 #include "core/timestamp.hpp"
 #include "runtime/json.hpp"
+#include "runtime/known_ids_json.hpp"
 
 namespace flexi::services::logger {
 
@@ -98,11 +99,13 @@ awaitable<Result<Reply>> LoggerService::handle(core::Request request, CallContex
 }
 
 awaitable<Result<Reply>> LoggerService::read(core::Request request, CallContext context) {
-  if (request.action != core::actions::kLogsList && request.action != core::actions::kLogsGet && request.action != core::actions::kLogsTail) co_return core::unimplemented("unknown action");
+  constexpr std::string_view kReads[] = {core::actions::kLogsList, core::actions::kLogsGet, core::actions::kLogsKnown, core::actions::kLogsTail};
+  if (std::find(std::begin(kReads), std::end(kReads), request.action) == std::end(kReads)) co_return core::unimplemented("unknown action");
   auto* params = std::get_if<core::Json>(&request.payload);
   if (!params) co_return core::invalid_argument(request.action + " takes a JSON object");
   if (request.action == core::actions::kLogsTail) co_return tail(*params);
   if (request.action == core::actions::kLogsGet) co_return co_await get(std::move(*params), std::move(context));
+  if (request.action == core::actions::kLogsKnown) co_return co_await known(std::move(*params), std::move(context));
   co_return co_await list(std::move(*params), std::move(context));
 }
 
@@ -114,7 +117,7 @@ awaitable<Result<Reply>> LoggerService::store_entry(core::Request request, CallC
   context.add_hop("logger");
   core::LogRecord record{.id = std::move(request.id), .name = std::move(entry->name), .data = std::move(entry->data),
                          .created_at = request.accepted_at == core::Timestamp{} ? now : request.accepted_at, .updated_at = now,
-                         .trace_id = context.trace.trace_id, .hops = {}, .via = way.value_or(request.via), .published = way == core::Via::amqp};
+                         .trace_id = context.trace.trace_id, .hops = {}, .via = way.value_or(request.via), .published = core::counted_by_publisher(context.hops)};
   record.hops = std::move(context.hops);
   // The store takes the record with it, so a copy is kept where somebody may want to see it.
   std::optional<core::LogRecord> seen;
@@ -147,6 +150,13 @@ awaitable<Result<Reply>> LoggerService::get(core::Json json, CallContext context
     entry.append(",\"duplicates\":").append(std::to_string(*found.value().duplicates)).append("}");
   }
   co_return Reply{.message = "ok", .data = std::move(entry)};
+}
+
+awaitable<Result<Reply>> LoggerService::known(core::Json params, CallContext context) {
+  FLEXI_CO_TRY(auto ids, runtime::read_ids(params.text));
+  auto known = co_await store_.known(std::move(ids), std::move(context));
+  if (!known) co_return known.error();
+  co_return Reply{.message = "ok", .data = runtime::to_json(known.value())};
 }
 
 Result<Reply> LoggerService::tail(const core::Json& json) {

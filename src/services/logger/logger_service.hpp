@@ -22,7 +22,7 @@ struct LoggerOptions {
 /// @return invalid_argument that names the field
 core::Result<void> check_log(const core::Payload& payload);
 
-/// Answers "log", "logs.list", "logs.get" and "logs.tail".
+/// Answers "log", "logs.list", "logs.get", "logs.known" and "logs.tail".
 /// Lifetime/threads: any thread; `store` outlives it
 class LoggerService final : public core::Handler {
  public:
@@ -37,6 +37,7 @@ class LoggerService final : public core::Handler {
   core::awaitable<core::Result<core::Reply>> read(core::Request request, core::CallContext context);
   core::awaitable<core::Result<core::Reply>> list(core::Json params, core::CallContext context);
   core::awaitable<core::Result<core::Reply>> get(core::Json params, core::CallContext context);
+  core::awaitable<core::Result<core::Reply>> known(core::Json params, core::CallContext context);
   core::Result<core::Reply> tail(const core::Json& params);
 
   core::LogStore& store_;

@@ -89,6 +89,13 @@ TEST_F(Logger, AnEntryWithoutTimeIsNow) {
   EXPECT_LE(record.created_at, std::chrono::system_clock::now());
 }
 
+TEST_F(Logger, SaysWhichEntriesItHas) {
+  ASSERT_TRUE(call("log", core::LogEntry{"n", "d"}, core::MessageId::parse("a").value()));
+  EXPECT_EQ(call("logs.known", core::Json{R"({"ids":["b","a"]})"}).value().data, R"({"known":["a"]})");
+  EXPECT_THAT(complaint("logs.known", core::Json{"{}"}), StartsWith("ids"));
+  EXPECT_THAT(complaint("logs.known", core::LogEntry{}), HasSubstr("JSON object"));
+}
+
 TEST_F(Logger, SaysWhatIsWrongWithAnEntry) {
   EXPECT_THAT(complaint("log", core::LogEntry{"", "x"}), StartsWith("name"));
   EXPECT_THAT(complaint("log", core::LogEntry{std::string(1025, 'x'), "x"}), StartsWith("name"));

@@ -2,6 +2,7 @@
 // The half of MailService that reads and administers the mailbox.
 #include "core/timestamp.hpp"
 #include "runtime/json.hpp"
+#include "runtime/known_ids_json.hpp"
 #include "runtime/trace_json.hpp"
 #include "services/mail/mail_service.hpp"
 
@@ -84,6 +85,15 @@ awaitable<Result<Reply>> MailService::get(std::string params, CallContext contex
   if (!brief.value_or(false)) json.field("html", mail.value().html).field("plain", mail.value().plain).field("source", mail.value().mime);
   json.end_object();
   co_return Reply{.message = "ok", .data = json.take()};
+}
+
+awaitable<Result<Reply>> MailService::known(std::string params, CallContext context) {
+  if (!ports_.mailbox) co_return no_mailbox();
+  auto ids = runtime::read_ids(params);
+  if (!ids) co_return ids.error();
+  auto known = co_await ports_.mailbox->known(std::move(ids).value(), std::move(context));
+  if (!known) co_return known.error();
+  co_return Reply{.message = "ok", .data = runtime::to_json(known.value())};
 }
 
 awaitable<Result<Reply>> MailService::remove(std::string params, CallContext context) {

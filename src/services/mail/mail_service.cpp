@@ -78,6 +78,7 @@ awaitable<Result<Reply>> MailService::handle(Request request, CallContext contex
   std::string text = params ? std::move(params->text) : std::string("{}");
   if (request.action == core::actions::kMailsList) co_return co_await list(std::move(text), std::move(context));
   if (request.action == core::actions::kMailsGet) co_return co_await get(std::move(text), std::move(context));
+  if (request.action == core::actions::kMailsKnown) co_return co_await known(std::move(text), std::move(context));
   if (request.action == core::actions::kMailsDelete) co_return co_await remove(std::move(text), std::move(context));
   if (request.action == core::actions::kMailsRelease) co_return co_await release(std::move(text), std::move(context));
   co_return core::unimplemented("unknown action");
@@ -123,7 +124,7 @@ awaitable<Result<Reply>> MailService::send(Request request, core::Mail mail, Cal
   rendered.value().hops = context.hops;
   const auto way = core::departed_by(context.hops);
   rendered.value().via = way.value_or(request.via);
-  rendered.value().published = way == core::Via::amqp;
+  rendered.value().published = core::counted_by_publisher(context.hops);
   auto delivered = co_await ports_.mailer->deliver(std::move(rendered).value(), context);
   if (!delivered) co_return delivered.error();
   Reply reply{.message = "sent to " + mail.to, .duplicate = delivered.value() == core::Delivered::duplicate};

@@ -36,7 +36,7 @@ struct MailPorts {
 /// @return invalid_argument that names the field
 core::Result<void> check_mail(const core::Payload& payload);
 
-/// Answers "mail", "mails.list", "mails.get", "mails.delete" and "mails.release".
+/// Answers "mail", "mails.list", "mails.get", "mails.known", "mails.delete" and "mails.release".
 /// Lifetime/threads: any thread; ports and log outlive it
 class MailService final : public core::Handler {
  public:
@@ -57,6 +57,7 @@ class MailService final : public core::Handler {
 
   core::awaitable<core::Result<core::Reply>> list(std::string params, core::CallContext context);
   core::awaitable<core::Result<core::Reply>> get(std::string params, core::CallContext context);
+  core::awaitable<core::Result<core::Reply>> known(std::string params, core::CallContext context);
   core::awaitable<core::Result<core::Reply>> remove(std::string params, core::CallContext context);
   core::awaitable<core::Result<core::Reply>> release(std::string params, core::CallContext context);
 

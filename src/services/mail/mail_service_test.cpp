@@ -40,6 +40,13 @@ class MemoryMailbox final : public core::Mailer, public core::Mailbox {
     if (std::erase_if(mails, [&](auto& mail) { return mail.id == id; }) == 0) co_return core::not_found("no such mail");
     co_return core::ok();
   }
+  core::awaitable<core::Result<core::KnownIds>> known(std::vector<core::MessageId> ids, core::CallContext) override {
+    core::KnownIds known;
+    for (auto& id : ids)
+      for (auto& mail : mails)
+        if (mail.id == id) known.ids.push_back(id);
+    co_return known;
+  }
   std::vector<core::RenderedMail> mails;
   std::optional<core::Error> failure;
 };
@@ -242,6 +249,12 @@ TEST_F(MailServiceTest, ListsAndShows) {
   EXPECT_EQ(administer("mails.get", "{}").error().kind, ErrorKind::invalid_argument);
 }
 
+TEST_F(MailServiceTest, SaysWhichMailsItHas) {
+  ASSERT_TRUE(send(mail(), "a"));
+  EXPECT_EQ(administer("mails.known", R"({"ids":["b","a"]})").value().data, R"({"known":["a"]})");
+  EXPECT_EQ(administer("mails.known", R"({"ids":"a"})").error().kind, ErrorKind::invalid_argument);
+}
+
 TEST_F(MailServiceTest, Deletes) {
   ASSERT_TRUE(send(mail(), "a"));
   EXPECT_EQ(administer("mails.delete", R"({"id":"a"})").value().message, "deleted");
@@ -270,7 +283,7 @@ TEST_F(MailServiceTest, WhatTheDeploymentLacksIsUnimplemented) {
   EXPECT_EQ(released.error().message, "no SMTP server is configured: set MAIL_HOST");
   ports_.mailbox = nullptr;
   make();
-  for (const char* action : {"mails.list", "mails.get", "mails.delete", "mails.release", "users.list", "nonsense"})
+  for (const char* action : {"mails.list", "mails.get", "mails.known", "mails.delete", "mails.release", "users.list", "nonsense"})
     EXPECT_EQ(administer(action, R"({"id":"a"})").error().kind, ErrorKind::unimplemented) << action;
 }
 

@@ -221,6 +221,7 @@ class SqliteLogStore final : public core::LogStore {
 
   core::awaitable<core::Result<core::LogPage>> list(core::LogQuery query, core::CallContext context) override;
   core::awaitable<core::Result<core::FoundLog>> find(core::MessageId id, core::CallContext context) override;
+  core::awaitable<core::Result<core::KnownIds>> known(std::vector<core::MessageId> ids, core::CallContext context) override;
 
  private:
   static core::Result<core::Appended> append_now(Connection& connection, const core::LogRecord& record, LedgerBook* book);
@@ -279,6 +280,36 @@ core::awaitable<core::Result<core::FoundLog>> SqliteLogStore::find(core::Message
       FLEXI_TRY(found.duplicates, LedgerBook::repeats(connection, core::actions::kLog, id.str()));
     }
     return found;
+  };
+  return database_.read(std::move(job), std::move(context));
+}
+
+/// From when on everything that was accepted is still here.
+core::Result<core::Timestamp> kept_since(Connection& connection, const LogStoreOptions& options) {
+  core::Timestamp since{};
+  if (options.retention_age.count() > 0) since = std::chrono::system_clock::now() - options.retention_age;
+  if (options.retention_max_bytes > 0) {
+    auto row = connection.use("SELECT min(created_at) FROM log_entries");
+    FLEXI_TRY(auto there, row.step());
+    if (there && !row.is_null(0)) since = std::max(since, core::from_unix_micros(row.integer(0)));
+  }
+  return since;
+}
+
+core::awaitable<core::Result<core::KnownIds>> SqliteLogStore::known(std::vector<core::MessageId> ids, core::CallContext context) {
+  auto job = [ids = std::move(ids), options = options_](Connection& connection) -> core::Result<core::KnownIds> {
+    if (ids.size() > core::KnownIds::kMost) return core::invalid_argument("at most " + std::to_string(core::KnownIds::kMost) + " ids at once");
+    core::KnownIds known;
+    auto row = connection.use("SELECT 1 FROM log_entries WHERE id = ?1");
+    for (auto& id : ids) {
+      row.bind(1, id.str());
+      FLEXI_TRY(auto there, row.step());
+      if (there) known.ids.push_back(id);
+      row.reset();
+    }
+    // Last: what goes meanwhile was still found, or is older than this.
+    FLEXI_TRY(known.kept_since, kept_since(connection, options));
+    return known;
   };
   return database_.read(std::move(job), std::move(context));
 }

@@ -242,6 +242,23 @@ TEST_F(SqliteLogs, RetentionByAgeHidesAtOnceAndRemovesInIdleTime) {
   EXPECT_THAT(search("filler"), IsEmpty());
 }
 
+TEST_F(SqliteLogs, SaysFromWhenOnItKnowsAllIds) {
+  close();
+  log_options.retention_age = std::chrono::hours(1);
+  open();
+  const auto now = std::chrono::system_clock::now();
+  const auto hidden = core::MessageId::generate();
+  ASSERT_TRUE(wait(logs().append({hidden, "old", "old entry", now - std::chrono::hours(2), now}, {})));
+  auto known = wait(logs().known({hidden}, {})).value();
+  EXPECT_EQ(known.ids.size(), 1u) << "nobody lists it, but it came";
+  EXPECT_GE(known.kept_since, now - std::chrono::hours(1));
+  close();
+  log_options = {.retention_max_bytes = 50000};
+  open();
+  known = wait(logs().known({}, {})).value();
+  EXPECT_EQ(core::to_unix_micros(known.kept_since), core::to_unix_micros(now - std::chrono::hours(2))) << "the oldest that is left";
+}
+
 TEST_F(SqliteLogs, RetentionBySizeRemovesTheOldest) {
   fill(1000, 10);
   keep_up({.retention_max_bytes = 50000});

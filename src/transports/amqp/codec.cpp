@@ -51,6 +51,15 @@ void read_trace(const Message& message, core::CallContext& context) {
   if (auto* hops = message.text(headers::kHops); hops && core::may_be_hops(*hops)) context.hops = *hops;
 }
 
+/// Who counts the message is told by this hop, so it is never what is left out.
+void note_hop(core::CallContext& context) {
+  const auto before = context.hops.size();
+  context.add_hop(core::kRabbitmqHop);
+  if (context.hops.size() > before) return;
+  context.hops.clear();
+  context.add_hop(core::kRabbitmqHop);
+}
+
 /// Time does not depend on where two texts differ first.
 bool same_secret(std::string_view a, std::string_view b) {
   unsigned char different = a.size() == b.size() ? 0 : 1;
@@ -150,6 +159,7 @@ Result<Job> read_job(std::string_view action, Message& message, const AmqpOption
   job.context = core::CallContext::with_timeout(timeout);
   job.context.caller = text_or(message, headers::kCaller);
   read_trace(message, job.context);
+  note_hop(job.context);  // of this attempt: the message itself keeps the hops that it was published with
   return job;
 }
 

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/hops.hpp"
 #include "transports/amqp/acks.hpp"
 #include "transports/amqp/wire.hpp"
 
@@ -110,13 +111,34 @@ TEST(AmqpCodec, ARequestIsReadAsItWasWritten) {
   EXPECT_TRUE(core::same_payload(job.request.payload, request.payload));
   EXPECT_EQ(job.context.trace.trace_id, context.trace.trace_id);
   EXPECT_EQ(job.context.caller, "admin");
-  EXPECT_EQ(job.context.hops, context.hops);
+  EXPECT_TRUE(job.context.hops.starts_with(context.hops + " rabbitmq@")) << job.context.hops;
   EXPECT_LE(job.context.remaining(), std::chrono::seconds(5));
   EXPECT_GT(job.context.remaining(), std::chrono::seconds(4));
   EXPECT_EQ(job.attempt, 1);
   EXPECT_EQ(message.delivery_mode, 2);
   EXPECT_FALSE(is_expired(message, now_micros()));
   EXPECT_TRUE(is_expired(message, now_micros() + 6'000'000));
+}
+
+TEST(AmqpCodec, WhereAMessageHasBeenIsNotedOncePerAttemptAndNeverLeftOut) {
+  core::CallContext context;
+  context.hops = "broker@1 broker>amqp@2";
+  auto message = write_request(log_request(), context, {}).value();
+  for (int attempt = 1; attempt < 10; ++attempt) {
+    const auto job = read_job("log", message, {}).value();
+    EXPECT_EQ(job.context.hops.find("rabbitmq@"), context.hops.size() + 1) << job.context.hops;
+    EXPECT_EQ(job.context.hops.rfind("rabbitmq@"), context.hops.size() + 1);
+    EXPECT_FALSE(core::counted_by_publisher(job.context.hops));
+    message = for_retry(message, core::unavailable("down"), attempt);
+  }
+  message = for_replay(for_dead_letter("log", message, core::unavailable("down"), 10));
+  EXPECT_TRUE(read_job("log", message, {}).value().context.hops.starts_with(context.hops + " rabbitmq@"));
+  Message foreign;
+  foreign.body = R"({"name":"n","data":"d"})";
+  EXPECT_TRUE(read_job("log", foreign, {}).value().context.hops.starts_with("rabbitmq@"));
+  // A stranger's long tale does not decide who counts.
+  foreign.set(headers::kHops, "broker>amqp@1 " + std::string(core::CallContext::kMaxHopsBytes - 20, 'x') + "@1");
+  EXPECT_FALSE(core::counted_by_publisher(read_job("log", foreign, {}).value().context.hops));
 }
 
 TEST(AmqpCodec, WhatWasAcceptedNeverExpires) {

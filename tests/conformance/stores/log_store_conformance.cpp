@@ -74,6 +74,25 @@ TEST_P(LogStoreConformance, AnEntryIsFoundByItsIdWithItsTraceAndHops) {
     if (auto other = core::MessageId::parse(unknown)) EXPECT_EQ(wait(store->logs().find(other.value(), {})).error().kind, ErrorKind::not_found) << unknown;
 }
 
+TEST_P(LogStoreConformance, SaysWhichOfManyIdsItHas) {
+  std::vector<core::MessageId> asked, stored;
+  for (int i = 0; i < 1000; ++i) {
+    asked.push_back(core::MessageId::generate());
+    if (i % 100 == 7) stored.push_back(asked.back());
+  }
+  for (auto& id : stored) ASSERT_TRUE(add(id, "n", "d"));
+  ASSERT_TRUE(add(core::MessageId::generate(), "n", "nobody asks for this one"));
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_EQ(wait(store->logs().known(asked, {})).value().ids, stored);
+    EXPECT_EQ(wait(store->logs().known({}, {})).value().ids.size(), 0u);
+    EXPECT_EQ(wait(store->logs().known(stored, {})).value().kept_since, core::Timestamp{}) << "nothing is ever removed";
+    store->close();
+    ASSERT_TRUE(store->open());
+  }
+  asked.push_back(core::MessageId::generate());
+  EXPECT_EQ(wait(store->logs().known(asked, {})).error().kind, ErrorKind::invalid_argument);
+}
+
 TEST_P(LogStoreConformance, ATraceFindsItsEntriesAmongOthers) {
   const auto wanted = core::TraceContext::begin().trace_id, other = core::TraceContext::begin().trace_id;
   for (int i = 0; i < 40; ++i) {
