@@ -21,13 +21,15 @@ class Messages {
   void open(Storage& storage, Process& process, Ways& ways, Queueing& queueing);
   core::Handler& receipts() { return *receipts_; }
   core::Handler& ledger() { return *ledger_; }
-  void start(Process& process) { ledger_->start(process.shards.executor(0), process.log); }
+  void start(Process& process);
   core::awaitable<void> stop();
 
  private:
   std::vector<std::unique_ptr<services::broker::ServiceReceipts>> stored_;
   std::vector<std::unique_ptr<services::broker::RemoteLedger>> remote_;
-  std::unique_ptr<core::LedgerSource> not_counted_;
+  services::broker::PublishedMessages* published_ = nullptr;  ///< null: there is no RabbitMQ
+  std::map<std::string, services::broker::PublishedMessages::Ask> asks_;
+  std::optional<services::broker::DeadLetterReceipts> dead_letters_;
   std::optional<services::broker::ReceiptService> receipts_;
   std::optional<services::broker::LedgerService> ledger_;
 };

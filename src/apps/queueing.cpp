@@ -5,7 +5,35 @@ namespace flexi::apps {
 
 using core::Result;
 
-Result<void> Queueing::open(const Settings& settings, const RoleTraits& role, Storage& storage, Process& process, std::string admin_token) {
+namespace {
+
+using Sights = std::map<std::string, services::broker::QueueSight>;
+
+/// What waits in RabbitMQ, by action.
+core::awaitable<Result<Sights>> sights_of(transports::amqp::AmqpTransport* rabbitmq, core::CallContext context) {
+  using Role = transports::amqp::QueueDepth::Role;
+  auto depths = co_await rabbitmq->depths(std::move(context));
+  if (!depths) co_return depths.error();
+  Sights all;
+  for (auto& depth : depths.value()) {
+    auto& sight = all[depth.action];
+    (depth.role == Role::dead ? sight.dead : sight.ready) += depth.messages;
+    sight.consumers += depth.consumers;
+  }
+  co_return all;
+}
+
+services::broker::PublishedOptions published_options(const transports::amqp::AmqpOptions& amqp, std::vector<std::string> actions) {
+  // A consumer works off its messages one after the other, so many at once. One that has frozen is found out by its heartbeat.
+  const auto rounds = (amqp.prefetch + amqp.concurrency - 1) / amqp.concurrency;
+  return {.actions = std::move(actions), .hold = rounds * amqp.attempt_timeout + 2 * amqp.heartbeat + std::chrono::seconds(2), .prefetch = amqp.prefetch,
+          .letters = static_cast<unsigned>(amqp.browse_messages)};
+}
+
+}  // namespace
+
+Result<void> Queueing::open(const Settings& settings, const RoleTraits& role, Storage& storage, Process& process, std::string admin_token,
+                            std::vector<std::string> asked) {
   storage_ = &storage;
   if (storage.queue) {
     letters_ = storage.queue.get();
@@ -22,10 +50,15 @@ Result<void> Queueing::open(const Settings& settings, const RoleTraits& role, St
   letters_ = rabbitmq_.get();
   if (!role.broker) return core::ok();
   FLEXI_TRY(publisher_, rabbitmq_->connect());
+  auto sights = [rabbitmq = rabbitmq_.get()](core::CallContext context) { return sights_of(rabbitmq, std::move(context)); };
+  published_.emplace(published_options(settings.amqp, std::move(asked)),
+                     services::broker::PublishedPorts{.publisher = *publisher_, .store = *storage.published, .letters = *rabbitmq_, .sights = std::move(sights),
+                                                      .executor = process.shards.executor(0), .log = process.log, .metrics = process.metrics});
+  published_letters_.emplace(*rabbitmq_, *published_);
   auto spool = settings.spool;
   if (spool.directory.empty()) spool.directory = settings.data_dir + "/spool";
-  spool_ = transports::spool::Spool::open({process.shards, process.log, process.metrics}, spool, *publisher_);
-  letters_ = &joined_.emplace(std::vector<std::reference_wrapper<core::DeadLetters>>{*rabbitmq_, *spool_});
+  spool_ = transports::spool::Spool::open({process.shards, process.log, process.metrics}, spool, *published_);
+  letters_ = &joined_.emplace(std::vector<std::reference_wrapper<core::DeadLetters>>{*published_letters_, *spool_});
   return core::ok();
 }
 
@@ -63,6 +96,7 @@ core::awaitable<void> Queueing::stop_requests(core::StopOptions grace) {
 }
 
 core::awaitable<void> Queueing::stop(core::StopOptions grace) {
+  if (published_) co_await published_->stop();
   if (consumer_) co_await consumer_->stop(grace);
   if (spool_) co_await spool_->stop(grace);
   if (publisher_) co_await publisher_->stop(grace);

@@ -8,6 +8,7 @@
 
 #include "apps/storage.hpp"
 #include "services/broker/broker.hpp"
+#include "services/broker/published_messages.hpp"
 #include "services/listener/joined_dead_letters.hpp"
 #include "transports/amqp/amqp.hpp"
 #include "transports/spool/spool.hpp"
@@ -19,7 +20,9 @@ namespace flexi::apps {
 /// Lifetime/threads: made and stopped by one thread, used by any
 class Queueing {
  public:
-  core::Result<void> open(const Settings& settings, const RoleTraits& role, Storage& storage, Process& process, std::string admin_token);
+  /// @param asked actions whose stores can be asked what they have
+  core::Result<void> open(const Settings& settings, const RoleTraits& role, Storage& storage, Process& process, std::string admin_token,
+                          std::vector<std::string> asked);
 
   /// Where the broker puts messages; none: this process publishes nothing.
   std::optional<services::broker::BrokerWay> way();
@@ -28,7 +31,9 @@ class Queueing {
   /// Where a message is on its way, in the order in which it passes them.
   std::vector<core::ReceiptSource*> receipts();
   transports::amqp::AmqpTransport* rabbitmq() { return rabbitmq_.get(); }
-  const transports::spool::Spool* spool() const { return spool_.get(); }
+  transports::spool::Spool* spool() const { return spool_.get(); }
+  /// What this process has published to RabbitMQ; null: nothing, ever.
+  services::broker::PublishedMessages* published() { return published_ ? &*published_ : nullptr; }
 
   /// Starts to hand what is queued to the listener.
   core::Result<void> consume(core::Handler& listener);
@@ -42,6 +47,8 @@ class Queueing {
   Storage* storage_ = nullptr;
   std::unique_ptr<transports::amqp::AmqpTransport> rabbitmq_;
   std::unique_ptr<core::Client> publisher_;
+  std::optional<services::broker::PublishedMessages> published_;
+  std::optional<services::broker::PublishedLetters> published_letters_;
   std::unique_ptr<transports::spool::Spool> spool_;
   std::optional<services::listener::JoinedDeadLetters> joined_;
   core::DeadLetters* letters_ = nullptr;

@@ -62,7 +62,7 @@ class Running {
   Result<void> start() {
     FLEXI_TRY(ways_.open_remote(role_));
     system_.shows(queueing_);
-    FLEXI_TRY(queueing_.open(settings_, role_, storage_, process_, admin_token_));
+    FLEXI_TRY(queueing_.open(settings_, role_, storage_, process_, admin_token_, asked()));
     FLEXI_TRY(services_.open(settings_, role_, storage_, process_, ways_.any_to(Service::logger), queueing_.dead_letters()));
     FLEXI_TRY(ways_.open_local(role_, *services_.router));
     auto connect = [this](const std::string& endpoint) { return transports_.connect_foreign(endpoint); };
@@ -95,6 +95,13 @@ class Running {
   }
 
  private:
+  /// Actions whose stores can be asked from here, in this process or another.
+  std::vector<std::string> asked() const {
+    std::vector<std::string> all;
+    if (role_.logger || !ways_.to(Service::logger).empty()) all.emplace_back(actions::kLog);
+    if (role_.mail || !ways_.to(Service::mail).empty()) all.emplace_back(actions::kMail);
+    return all;
+  }
   /// By gRPC where the logger can be reached so; else as any log that must be stored.
   core::Via log_grpc() const {
     for (auto& way : ways_.to(Service::logger))

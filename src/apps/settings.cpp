@@ -86,6 +86,7 @@ void Settings::describe(runtime::OptionVisitor& v) {
   v.group("logger", "The logger service", logger);
   v.group("logs", "The embedded log store", logs);
   v.group("idempotency", "Idempotency keys", idempotency);
+  v.group("published", "Messages on their way through RabbitMQ", published);
   v.group("mail", "Rendering of mails", mail);
   v.group("mailbox", "The embedded mailbox", mailbox);
   v.group("smtp", "The SMTP server that mails are released to; none while host is empty", smtp);
@@ -128,6 +129,7 @@ runtime::Problems Settings::validate() const {
   append_problems(problems, "logger", logger.validate());
   append_problems(problems, "logs", logs.validate());
   append_problems(problems, "idempotency", idempotency.validate());
+  append_problems(problems, "published", published.validate());
   append_problems(problems, "mail", mail.validate());
   append_problems(problems, "mailbox", mailbox.validate());
   append_problems(problems, "smtp", smtp.validate());

@@ -18,6 +18,7 @@
 #include "services/mail/mail_service.hpp"
 #include "stores/sqlite/idempotency_store.hpp"
 #include "stores/sqlite/log_store.hpp"
+#include "stores/sqlite/published_store.hpp"
 #include "transports/amqp/options.hpp"
 #include "transports/grpc/options.hpp"
 #include "transports/http/options.hpp"
@@ -65,6 +66,7 @@ struct Settings {
   services::logger::LoggerOptions logger{};
   stores::sqlite::LogStoreOptions logs{};
   stores::sqlite::IdempotencyStoreOptions idempotency{};
+  stores::sqlite::PublishedStoreOptions published{};
   services::mail::MailOptions mail{};
   mailers::mailbox::MailboxOptions mailbox{};
   mailers::smtp::SmtpOptions smtp{};

@@ -40,6 +40,9 @@ Result<Storage> Storage::open(const Settings& settings, const RoleTraits& role, 
   if (role.broker) {
     FLEXI_TRY(storage.idempotency, stores::sqlite::SqliteIdempotencyStore::open(database, settings.idempotency));
   }
+  if (role.broker && settings.has_rabbitmq()) {
+    FLEXI_TRY(storage.published, stores::sqlite::SqlitePublishedStore::open(database, settings.published, *storage.book));
+  }
   if (role.broker && !settings.has_rabbitmq()) {
     FLEXI_TRY(storage.queue, transports::queue::EmbeddedQueue::open({.database = database, .shards = process.shards, .log = process.log, .metrics = process.metrics,
                                                                      .counted_by_stores = {std::string(core::actions::kLog), std::string(core::actions::kMail)}},

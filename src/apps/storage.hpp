@@ -10,6 +10,7 @@
 #include "runtime/sqlite/database.hpp"
 #include "runtime/sqlite/ledger_book.hpp"
 #include "stores/sqlite/idempotency_store.hpp"
+#include "stores/sqlite/published_store.hpp"
 #include "transports/queue/embedded_queue.hpp"
 
 namespace flexi::apps {
@@ -22,6 +23,7 @@ struct Storage {
   std::unique_ptr<core::LogStore> logs;
   std::unique_ptr<mailers::mailbox::SqliteMailbox> mailbox;
   std::unique_ptr<stores::sqlite::SqliteIdempotencyStore> idempotency;
+  std::unique_ptr<core::PublishedStore> published;          ///< where the broker has a RabbitMQ
   std::unique_ptr<transports::queue::EmbeddedQueue> queue;  ///< where the broker has no RabbitMQ
 
   /// Makes or upgrades the tables. Blocks; for the start-up.

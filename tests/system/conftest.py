@@ -15,7 +15,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = pathlib.Path(os.environ.get("FLEXI_BINARY", ROOT / "build/release/flexiconnect")).resolve()
-READY = "FlexiConnect is ready at "
+READY = " is ready at "
 START_SECONDS = 20
 STOP_SECONDS = 10
 EXAMPLE_USER = {"email": "admin@example.com", "password": "verysecret"}
@@ -39,10 +39,11 @@ def clean_environment(settings):
 
 
 class Instance:
-    """One running flexiconnect on a free port with its own data folder."""
+    """One running flexiconnect on a free port with its own data folder; with a role, that service alone."""
 
-    def __init__(self, folder, data_dir=None, settings=None, preexec_fn=None):
+    def __init__(self, folder, data_dir=None, settings=None, preexec_fn=None, role=None):
         self.folder = folder
+        self.command = [str(BINARY), *([role] if role else [])]
         self.data_dir = data_dir or folder / "data"
         listen = {f"FLEXI_{transport}_LISTEN": "127.0.0.1:0" for transport in ("HTTP", "GRPC", "RPC")}
         self.settings = listen | {"FLEXI_DATA_DIR": self.data_dir} | (settings or {})
@@ -55,7 +56,7 @@ class Instance:
         log = self.folder / f"log-{len(self.log_files)}.jsonl"
         self.log_files.append(log)
         with log.open("wb") as stderr:
-            self.process = subprocess.Popen([str(BINARY)], stdout=subprocess.PIPE, stderr=stderr, stdin=subprocess.DEVNULL, cwd=self.folder,
+            self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=stderr, stdin=subprocess.DEVNULL, cwd=self.folder,
                                             env=clean_environment(self.settings), preexec_fn=self.preexec_fn)
         lines = queue.Queue()
 

@@ -73,8 +73,9 @@ struct ReceiptService::Search {
 };
 
 core::awaitable<void> ReceiptService::ask_all(core::MessageId id, const std::string& action, Search& search, core::CallContext context) {
-  for (auto& [name, source] : sources_) {
+  for (auto& [name, source, last_resort] : sources_) {
     if (context.expired()) co_return;
+    if (last_resort && search.best) continue;
     auto found = co_await source.get().find_receipt(id, context.limited_to(kPatience));
     if (!found) {
       search.why = found.error().message;
@@ -95,6 +96,15 @@ core::awaitable<void> ReceiptService::ask_all(core::MessageId id, const std::str
       complete(*search.best, *receipt);
     }
   }
+}
+
+core::awaitable<Result<std::optional<Receipt>>> DeadLetterReceipts::find_receipt(core::MessageId id, core::CallContext context) {
+  auto letter = co_await letters_.get(std::move(id), std::move(context));
+  if (!letter && letter.error().kind == core::ErrorKind::not_found) co_return std::optional<Receipt>();
+  if (!letter) co_return letter.error();
+  auto& l = letter.value();
+  co_return std::optional(Receipt{.id = std::move(l.id), .action = std::move(l.action), .state = Receipt::State::dead_lettered, .where = where_, .reason = std::move(l.reason),
+                                  .attempts = l.attempts, .accepted_at = l.accepted_at, .at = l.dead_at, .way = "amqp"});
 }
 
 core::awaitable<Result<Reply>> ReceiptService::handle(core::Request request, core::CallContext context) {

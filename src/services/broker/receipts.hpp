@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/dead_letters.hpp"
 #include "core/receipt.hpp"
 
 namespace flexi::services::broker {
@@ -19,6 +20,7 @@ class ReceiptService final : public core::Handler {
   struct Source {
     std::string name;  ///< for people: "logger", "queue"
     std::reference_wrapper<core::ReceiptSource> source;
+    bool last_resort = false;  ///< costly: asked only where nobody before it has the message
   };
   explicit ReceiptService(std::vector<Source> sources) : sources_(std::move(sources)) {}
 
@@ -31,6 +33,19 @@ class ReceiptService final : public core::Handler {
   struct Search;
   core::awaitable<void> ask_all(core::MessageId id, const std::string& action, Search& search, core::CallContext context);
   std::vector<Source> sources_;
+};
+
+/// A queue's dead letters.
+/// Lifetime/threads: any thread; `letters` outlives it
+class DeadLetterReceipts final : public core::ReceiptSource {
+ public:
+  /// @param where what the receipt calls the queue
+  DeadLetterReceipts(core::DeadLetters& letters, std::string where) : letters_(letters), where_(std::move(where)) {}
+  core::awaitable<core::Result<std::optional<core::Receipt>>> find_receipt(core::MessageId id, core::CallContext context) override;
+
+ private:
+  core::DeadLetters& letters_;
+  std::string where_;
 };
 
 /// A service that has messages of one action, asked by the action that gets one ("logs.get") over whatever leads to it.

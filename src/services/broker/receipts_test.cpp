@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 
 #include "services/broker/broker_fixture.hpp"
+#include "services/broker/remote_sources.hpp"
 
 namespace flexi::services::broker {
 namespace {
@@ -129,6 +130,68 @@ core::Result<std::optional<Receipt>> find(core::ReceiptSource& source, std::stri
   };
   run_test(test(source, std::move(id), found));
   return std::move(*found);
+}
+
+TEST_F(ReceiptServiceTest, WhoIsCostlyIsAskedWhereNobodyElseHasIt) {
+  ReceiptService frugal{{{"logger", logger}, {"queue", queue, true}}};
+  auto ask_frugal = [&](std::string id) { return call(frugal, request_of("receipts.get", core::Json{R"({"id":")" + id + "\"}"})).value().data; };
+  logger.put("x", Receipt::State::stored);
+  queue.put("y", Receipt::State::dead_lettered);
+  EXPECT_THAT(ask_frugal("x"), HasSubstr("stored"));
+  EXPECT_TRUE(queue.asked.empty());
+  EXPECT_THAT(ask_frugal("y"), HasSubstr("dead_lettered"));
+}
+
+struct OneLetter final : core::DeadLetters {
+  core::awaitable<core::Result<core::DeadLetterPage>> list(unsigned, std::string, core::CallContext) override { co_return core::DeadLetterPage(); }
+  core::awaitable<core::Result<core::DeadLetter>> get(core::MessageId id, core::CallContext) override {
+    if (down) co_return core::unavailable("down");
+    if (id != letter.id) co_return core::not_found("no dead letter with this id");
+    co_return letter;
+  }
+  core::awaitable<core::Result<void>> replay(core::MessageId, core::CallContext) override { co_return core::ok(); }
+  core::awaitable<core::Result<void>> discard(core::MessageId, core::CallContext) override { co_return core::ok(); }
+  core::DeadLetter letter{.id = core::MessageId::parse("d").value(), .action = "mail", .payload = "{}", .reason = "unavailable: no SMTP", .attempts = 8};
+  bool down = false;
+};
+
+TEST(DeadLetterReceiptsTest, ALetterIsAReceipt) {
+  OneLetter letters;
+  letters.letter.accepted_at = core::Timestamp(std::chrono::seconds(1));
+  letters.letter.dead_at = core::Timestamp(std::chrono::seconds(2));
+  DeadLetterReceipts receipts(letters, "rabbitmq");
+  auto found = find(receipts, "d").value();
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->state, Receipt::State::dead_lettered);
+  EXPECT_EQ(found->action, "mail");
+  EXPECT_EQ(found->where, "rabbitmq");
+  EXPECT_EQ(found->reason, "unavailable: no SMTP");
+  EXPECT_EQ(found->attempts, 8u);
+  EXPECT_EQ(found->at - found->accepted_at, std::chrono::seconds(1));
+  EXPECT_FALSE(find(receipts, "other").value());
+  letters.down = true;
+  EXPECT_EQ(find(receipts, "d").error().kind, ErrorKind::unavailable);
+}
+
+TEST(AskKnownTest, AsksOnceForAll) {
+  TextService service;
+  service.data = R"({"known":["b"]})";
+  auto asked = [&] {
+    std::optional<core::Result<core::KnownIds>> known;
+    auto test = [](TextService& s, std::optional<core::Result<core::KnownIds>>& out) -> core::awaitable<void> {
+      std::vector<core::MessageId> ids{core::MessageId::parse("a").value(), core::MessageId::parse("b").value()};
+      out.emplace(co_await ask_known(s, "logs.known", std::move(ids), {}));
+    };
+    run_test(test(service, known));
+    return std::move(*known);
+  };
+  EXPECT_EQ(asked().value().ids.at(0).str(), "b");
+  EXPECT_EQ(service.action, "logs.known");
+  EXPECT_EQ(service.asked, R"({"ids":["a","b"]})");
+  service.data = "{}";
+  EXPECT_EQ(asked().error().kind, ErrorKind::internal);
+  service.failure = core::unavailable("down");
+  EXPECT_EQ(asked().error().kind, ErrorKind::unavailable);
 }
 
 TEST(ServiceReceiptsTest, ReadsWhatAServiceAnswers) {

@@ -7,6 +7,7 @@
 #include "core/hops.hpp"
 #include "core/timestamp.hpp"
 #include "runtime/json.hpp"
+#include "runtime/known_ids_json.hpp"
 #include "services/broker/receipts.hpp"
 
 namespace flexi::services::broker {
@@ -83,6 +84,15 @@ core::awaitable<Result<std::optional<Receipt>>> ServiceReceipts::find_receipt(co
   if (receipt.at == core::Timestamp{})
     if (const auto hops = core::read_hops(receipt.hops); !hops.empty()) receipt.at = hops.back().time;
   co_return std::optional(std::move(receipt));
+}
+
+core::awaitable<Result<core::KnownIds>> ask_known(core::Handler& service, std::string_view action, std::vector<core::MessageId> ids, core::CallContext context) {
+  runtime::JsonWriter params;
+  params.begin_object().key("ids").begin_array();
+  for (auto& id : ids) params.value(id.str());
+  auto answer = co_await service.handle(ask(action, params.end_array().end_object().take()), std::move(context));
+  if (!answer) co_return answer.error();
+  co_return runtime::read_known_ids(answer.value().data);
 }
 
 core::awaitable<Result<std::vector<core::Account>>> RemoteLedger::accounts(core::CallContext context) {

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "core/known_ids.hpp"
 #include "core/ledger.hpp"
 
 namespace flexi::services::broker {
@@ -19,5 +20,8 @@ class RemoteLedger final : public core::LedgerSource {
   core::Handler& service_;
   std::string name_;
 };
+
+/// Which of these ids a service has, asked by `action` ("logs.known") over whatever leads to it.
+core::awaitable<core::Result<core::KnownIds>> ask_known(core::Handler& service, std::string_view action, std::vector<core::MessageId> ids, core::CallContext context);
 
 }  // namespace flexi::services::broker

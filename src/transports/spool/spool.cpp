@@ -281,6 +281,14 @@ core::awaitable<Result<std::optional<core::Receipt>>> Spool::find_receipt(core::
   return impl_->read([id = std::move(id)](Connection& c) { return table::find(c, id.str()); }, std::move(context));
 }
 
+core::awaitable<Result<std::vector<core::Account>>> Spool::accounts(core::CallContext context) {
+  auto lines = co_await impl_->read([](Connection& c) { return table::count(c); }, std::move(context));
+  if (!lines) co_return lines.error();
+  std::vector<core::Account> all;
+  all.push_back({.book = "spool", .lines = std::move(lines).value()});
+  co_return all;
+}
+
 core::awaitable<Result<core::DeadLetterPage>> Spool::list(unsigned limit, std::string cursor, core::CallContext context) {
   return impl_->read([limit, cursor = std::move(cursor)](Connection& c) { return table::list_dead(c, limit, cursor); }, std::move(context));
 }

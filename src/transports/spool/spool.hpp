@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "core/dead_letters.hpp"
+#include "core/ledger.hpp"
 #include "core/receipt.hpp"
 #include "core/transport.hpp"
 #include "runtime/log_sink.hpp"
@@ -27,7 +28,7 @@ struct SpoolStatus {
 /// persistent volume and goes to the queue in order, per action, before anything new does. While all is well it is not touched.
 ///
 /// Lifetime/threads: any thread; the publisher and the shards outlive it; stop() before the publisher's and before it is destroyed
-class Spool final : public core::Client, public core::ReceiptSource, public core::DeadLetters {
+class Spool final : public core::Client, public core::ReceiptSource, public core::LedgerSource, public core::DeadLetters {
  public:
   struct Environment {
     runtime::Shards& shards;
@@ -54,6 +55,9 @@ class Spool final : public core::Client, public core::ReceiptSource, public core
 
   SpoolStatus status() const;
   core::awaitable<core::Result<std::optional<core::Receipt>>> find_receipt(core::MessageId id, core::CallContext context) override;
+  std::string_view source_name() const override { return "spool"; }
+  /// What is here now: it is counted by others once the queue has it.
+  core::awaitable<core::Result<std::vector<core::Account>>> accounts(core::CallContext context) override;
 
   /// What the queue refused for good. unavailable while there is no spool.
   core::awaitable<core::Result<core::DeadLetterPage>> list(unsigned limit, std::string cursor, core::CallContext context) override;

@@ -44,6 +44,7 @@ TEST_F(SpoolTest, WithoutItsVolumeItIsUnavailableAndComesWithIt) {
   EXPECT_EQ(reply.error().kind, ErrorKind::unavailable);
   EXPECT_TRUE(reply.error().retry_after);
   EXPECT_EQ(run(spool_->list(10, "", {})).error().kind, ErrorKind::unavailable);
+  EXPECT_EQ(run(spool_->accounts({})).error().kind, ErrorKind::unavailable) << "there may be messages on the volume";
   fs::remove(folder_ + "/volume");
   fs::create_directory(folder_ + "/volume");
   ASSERT_TRUE(eventually([&] { return spool_->status().usable; }));

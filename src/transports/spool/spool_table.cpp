@@ -143,6 +143,18 @@ Result<std::int64_t> oldest(Connection& c) {
   return found ? row.integer(0) : 0;
 }
 
+Result<std::vector<core::LedgerLine>> count(Connection& c) {
+  std::vector<core::LedgerLine> lines;
+  auto rows = c.use("SELECT action, sum(held), sum(dead) FROM (SELECT action, count(*) AS held, 0 AS dead FROM spool_messages GROUP BY action "
+                    "UNION ALL SELECT action, 0, count(*) FROM spool_dead GROUP BY action) GROUP BY action");
+  for (;;) {
+    FLEXI_TRY(auto found, rows.step());
+    if (!found) return lines;
+    const auto held = rows.integer(1), dead = rows.integer(2);
+    lines.push_back({.action = rows.text(0), .way = std::string(core::to_string(core::Via::amqp)), .accepted = held + dead, .dead_lettered = dead, .in_flight = held});
+  }
+}
+
 Result<std::optional<core::Receipt>> find(Connection& c, std::string_view id) {
   core::Receipt receipt;
   receipt.where = "spool";

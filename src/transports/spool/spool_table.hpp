@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/dead_letters.hpp"
+#include "core/ledger.hpp"
 #include "core/receipt.hpp"
 #include "runtime/sqlite/database.hpp"
 
@@ -51,6 +52,8 @@ core::Result<HeldByAction> held(runtime::sqlite::Connection& c);
 core::Result<Held> dead(runtime::sqlite::Connection& c);
 /// spooled_at of the oldest message; 0: there is none.
 core::Result<std::int64_t> oldest(runtime::sqlite::Connection& c);
+/// By action: each message and dead letter as accepted and where it is.
+core::Result<std::vector<core::LedgerLine>> count(runtime::sqlite::Connection& c);
 core::Result<std::optional<core::Receipt>> find(runtime::sqlite::Connection& c, std::string_view id);
 
 /// Takes over everything in another spool's file, before what is here: it is older.

@@ -22,6 +22,9 @@ TEST_F(SpoolTest, WhatComesDuringAnOutageFollowsInOrderAndNewOnesBehindIt) {
   queue_.up = false;
   spool(0, 300);
   EXPECT_EQ(spool_->status().messages, 300);
+  EXPECT_EQ(account().accepted, 300);
+  EXPECT_EQ(account().in_flight, 300);
+  EXPECT_EQ(account().way, "amqp");
   queue_.hold = true;
   queue_.up = true;
   ASSERT_TRUE(eventually([&] { return !queue_.arrived().empty(); }));
@@ -31,6 +34,7 @@ TEST_F(SpoolTest, WhatComesDuringAnOutageFollowsInOrderAndNewOnesBehindIt) {
   EXPECT_EQ(before, numbered(0, static_cast<int>(before.size())));
   queue_.hold = false;
   ASSERT_TRUE(drained());
+  EXPECT_TRUE(account().empty());
   ASSERT_TRUE(send(log_request("m400")));
   EXPECT_EQ(queue_.arrived(), numbered(0, 401));
 }
@@ -171,6 +175,8 @@ TEST_F(SpoolTest, WhatTheQueueRefusesForGoodIsADeadLetterAndHoldsUpNobody) {
   queue_.up = true;
   ASSERT_TRUE(drained());
   EXPECT_EQ(spool_->status().dead_letters, 2);
+  EXPECT_EQ(account().dead_lettered, 2);
+  EXPECT_EQ(account().accepted, 2) << "what the queue has is counted there";
   const auto arrived = queue_.arrived();
   EXPECT_EQ(std::set<std::string>(arrived.begin(), arrived.end()), (std::set<std::string>{"m0", "m1", "m2", "m4", "m6", "m7"}));
   auto page = run(spool_->list(10, "", {})).value();

@@ -140,6 +140,10 @@ class SpoolTest : public ::testing::Test {
   bool drained() {
     return eventually([&] { return spool_->status().messages == 0; });
   }
+  core::LedgerLine account() {
+    auto lines = run(spool_->accounts({})).value().at(0).lines;
+    return lines.empty() ? core::LedgerLine{} : lines.at(0);
+  }
   std::optional<core::Receipt> find(const std::string& id) { return run(spool_->find_receipt(core::MessageId::parse(id).value(), {})).value(); }
 
   std::string folder_;
