@@ -70,7 +70,7 @@ class Running {
     if (role_.broker) messages_.open(storage_, process_, ways_, queueing_);
     if (role_.broker) broker_ = services::broker::make_broker(broker_parts(), settings_.broker);
     FLEXI_TRY(consume());
-    FLEXI_TRY(transports_.serve({.broker = broker_.get(), .services = role_.owns_data() ? services_.router.get() : nullptr, .page = role_.page, .log_grpc = log_grpc()}, listeners_));
+    FLEXI_TRY(transports_.serve({.broker = broker_.get(), .services = services_door(), .page = role_.page, .log_grpc = log_grpc()}, listeners_));
     for (auto& listener : listeners_) system_.listens(listener.via, listener.server->endpoint());
     system_.start();
     if (role_.broker) messages_.start(process_);
@@ -102,6 +102,12 @@ class Running {
     if (role_.mail || !ways_.to(Service::mail).empty()) all.emplace_back(actions::kMail);
     return all;
   }
+  /// Null: this process serves no service.
+  core::Handler* services_door() {
+    if (!role_.owns_data()) return nullptr;
+    if (!broker_) return services_.router.get();
+    return &door_.emplace(ways_.own_calls(), *services_.router, *broker_->services());
+  }
   /// By gRPC where the logger can be reached so; else as any log that must be stored.
   core::Via log_grpc() const {
     for (auto& way : ways_.to(Service::logger))
@@ -121,7 +127,7 @@ class Running {
   }
 
   services::broker::BrokerParts broker_parts() {
-    services::broker::BrokerParts parts{.metrics = process_.metrics};
+    services::broker::BrokerParts parts{.metrics = process_.metrics, .services = services_.router.get()};
     const std::pair<std::string_view, services::broker::PayloadCheck> all[] = {
         {actions::kLog, services::logger::check_log}, {actions::kAuth, nullptr}, {actions::kMail, services::mail::check_mail}};
     for (auto& [action, check] : all) {
@@ -155,7 +161,8 @@ class Running {
   Queueing queueing_;
   Messages messages_;
   std::unique_ptr<services::listener::ListenerService> listener_;
-  std::unique_ptr<core::Handler> broker_;
+  std::unique_ptr<services::broker::ComposedBroker> broker_;
+  std::optional<ServicesDoor> door_;
   std::vector<Listening> listeners_;
 };
 

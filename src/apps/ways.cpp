@@ -57,7 +57,7 @@ Result<void> Ways::open_local(const RoleTraits& role, core::Handler& router) {
     ways_[index(service)].push_back({Via::inproc, *inproc_client_});
     // Where the broker is here too, a caller may ask for the network all the same.
     if (role.broker)
-      for (auto via : settings_.listening()) ways_[index(service)].push_back({via, loops_[via]});
+      for (auto via : settings_.listening()) ways_[index(service)].push_back({via, loops_.try_emplace(via, own_calls_).first->second});
   }
   return core::ok();
 }

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "apps/all_transports.hpp"
-#include "apps/late_handler.hpp"
+#include "apps/loop_back.hpp"
 #include "runtime/policies/fallback.hpp"
 #include "services/broker/broker.hpp"
 #include "transports/inproc/inproc.hpp"
@@ -35,6 +35,8 @@ class Ways {
   const std::vector<services::broker::BrokerWay>& to(Service service) const { return ways_[index(service)]; }
   /// All of them as one handler, in the order of `preference`; null where there is no way.
   core::Handler* any_to(Service service);
+  /// Those calls that are on their way back in by the network.
+  const OwnCalls& own_calls() const { return own_calls_; }
   /// Whether an action that fails half-way may be tried another way.
   static runtime::policies::Idempotent repeatable(Service service);
 
@@ -52,7 +54,8 @@ class Ways {
   std::unique_ptr<core::Server> inproc_server_;
   std::unique_ptr<core::Client> inproc_client_;
   std::vector<std::unique_ptr<core::Client>> remote_;
-  std::map<core::Via, LateHandler> loops_;
+  OwnCalls own_calls_;
+  std::map<core::Via, LoopBack> loops_;
   std::array<std::vector<services::broker::BrokerWay>, 3> ways_;
   std::array<std::unique_ptr<runtime::policies::Fallback>, 3> any_;
 };

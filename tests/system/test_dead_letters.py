@@ -8,9 +8,9 @@ from conftest import all_logs, envelope, eventually, post_log, run_cli
 
 
 def poison(client, key):
-    """A message that the queue takes and the logger refuses: its id belongs to another entry already, given to the logger itself,
+    """A message that the queue takes and the logger refuses: its id belongs to another entry already, given to the logger as by a peer,
     which the broker can't know of."""
-    envelope(client.post("/log", json={"name": "first", "data": key}, headers={"Idempotency-Key": key}), 202)
+    envelope(client.post("/log", json={"name": "first", "data": key}, headers={"X-Flexi-Id": key}), 202)
     envelope(post_log(client, "second", key, headers={"Idempotency-Key": key}, via="amqp", ack="accepted"), 202)
     return eventually(lambda: next((letter for letter in envelope(client.get("/dlq"), 200)["data"] if key in letter["id"]), None), "the message is dead-lettered")
 

@@ -64,7 +64,7 @@ def test_what_the_queue_tries_again_is_said_once_and_what_it_gives_up_on_too(mak
     """A duplicate id with another payload can't be stored by the logger: it is dead at once, and said so once."""
     instance = make_instance().start()
     with instance.client() as client:
-        envelope(client.post("/log", json={"name": "a", "data": "1"}, headers={"Idempotency-Key": "taken"}), 202)
+        envelope(client.post("/log", json={"name": "a", "data": "1"}, headers={"X-Flexi-Id": "taken"}), 202)
         envelope(post_log(client, "b", "2", headers={"Idempotency-Key": "taken"}, via="amqp", ack="accepted"), 202)
         eventually(lambda: client.get("/dlq").json()["data"], "a dead letter")
     lines = [line for line in lines_about(instance, "taken") if line["level"] in ("warning", "error")]

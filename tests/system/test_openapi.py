@@ -68,7 +68,7 @@ def existing(shared):
     key = uuid.uuid4().hex
     with shared.client() as client:
         envelope(client.post("/send", json={"to": "you@example.com", "subject": "openapi", "message": "m"}), 202)
-        envelope(client.post("/log", json={"name": "a", "data": "1"}, headers={"Idempotency-Key": key}), 202)
+        envelope(client.post("/log", json={"name": "a", "data": "1"}, headers={"X-Flexi-Id": key}), 202)
         envelope(post_log(client, "b", "2", headers={"Idempotency-Key": key}, via="amqp", ack="accepted"), 202)
         letter = eventually(lambda: client.get("/dlq").json()["data"], "a dead letter")[0]
         mail = client.get("/mails").json()["data"][0]

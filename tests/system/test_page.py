@@ -269,7 +269,7 @@ def test_filters_and_load_more(page, own):
 def test_failed_messages_are_shown_replayed_and_discarded(page, own, unique):
     with own.client() as client:
         key = {"Idempotency-Key": unique}
-        envelope(client.post("/log", json={"name": "first", "data": "x"}, headers=key), 202)
+        envelope(client.post("/log", json={"name": "first", "data": "x"}, headers={"X-Flexi-Id": unique}), 202)
         envelope(post_log(client, "second", "x", headers=key, via="amqp"), 202)
         eventually(lambda: client.get("/dlq").json()["data"], "it is dead-lettered")
         page.one("failed-refresh").click()

@@ -125,14 +125,14 @@ def test_receipts_are_administration(make_instance, tmp_path):
 def test_dead_letters_are_told_with_their_reason_and_their_end(own, unique):
     with own.client() as client:
         before = ledger(client)
-        envelope(client.post("/log", json={"name": "first", "data": unique}, headers={"Idempotency-Key": unique}), 202)
+        envelope(client.post("/log", json={"name": "first", "data": unique}, headers={"X-Flexi-Id": unique}), 202)
         envelope(post_log(client, "second", unique, headers={"Idempotency-Key": unique}, via="amqp", ack="accepted"), 202)
         eventually(lambda: client.get(f"/dlq/{unique}").status_code == 200, "it is dead-lettered")
         assert at_rest(client)["dead_lettered"] == before["dead_lettered"] + 1
         # The id is stored, by its first owner; that of the letter alone is asked for where the action differs.
         assert receipt(client, unique)["state"] == "stored"
         mail = uuid.uuid4().hex
-        envelope(client.post("/send", json={"to": "you@example.com", "subject": "a", "message": "m"}, headers={"Idempotency-Key": mail}), 202)
+        envelope(client.post("/send", json={"to": "you@example.com", "subject": "a", "message": "m"}, headers={"X-Flexi-Id": mail}), 202)
         envelope(client.delete(f"/mails/{mail}"), 200)
         envelope(client.post("/handle", json={"action": "mail", "via": "amqp", "ack": "accepted", "mail": {"to": "you@example.com", "subject": "b", "message": "m"}},
                              headers={"Idempotency-Key": mail}), 202)

@@ -63,7 +63,7 @@ def test_the_queue_and_its_dead_letters(make_instance):
             envelope(client.post("/handle", json={"action": "do", "via": "amqp", "ack": "accepted", "do": {"n": number}}), 202)
         waiting = eventually(lambda: (found := system(client)["queue"])["depth"] == 3 and found, "three wait")
         assert waiting["bytes"] == 3 * len('{"n":0}') and waiting["oldest_seconds"] >= 0
-        envelope(client.post("/log", json={"name": "first", "data": "x"}, headers={"Idempotency-Key": "poison"}), 202)
+        envelope(client.post("/log", json={"name": "first", "data": "x"}, headers={"X-Flexi-Id": "poison"}), 202)
         envelope(post_log(client, "second", "x", headers={"Idempotency-Key": "poison"}, via="amqp", ack="accepted"), 202)
         eventually(lambda: system(client)["queue"]["dead_letters"] == 1, "a dead letter")
 

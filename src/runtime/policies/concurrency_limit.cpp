@@ -104,12 +104,12 @@ class ConcurrencyLimit::Permit {
 ConcurrencyLimit::ConcurrencyLimit(core::Handler& inner, ConcurrencyLimitOptions options, Now now)
     : inner_(inner), options_(options), now_(std::move(now)), limit_(options, now_()) {}
 
-core::awaitable<core::Result<core::Reply>> ConcurrencyLimit::handle(core::Request request, core::CallContext context) {
-  if (options_.initial == 0) return inner_.handle(std::move(request), std::move(context));
-  return watch(std::move(request), std::move(context));
+core::awaitable<core::Result<core::Reply>> ConcurrencyLimit::pass(core::Handler& inner, core::Request request, core::CallContext context) {
+  if (options_.initial == 0) return inner.handle(std::move(request), std::move(context));
+  return watch(inner, std::move(request), std::move(context));
 }
 
-core::awaitable<core::Result<core::Reply>> ConcurrencyLimit::watch(core::Request request, core::CallContext context) {
+core::awaitable<core::Result<core::Reply>> ConcurrencyLimit::watch(core::Handler& inner, core::Request request, core::CallContext context) {
   // Acquired in here and not in handle(): a coroutine that is never started would not give its place back.
   if (!limit_.try_acquire()) {
     auto error = core::overloaded("too many requests at once");
@@ -118,7 +118,7 @@ core::awaitable<core::Result<core::Reply>> ConcurrencyLimit::watch(core::Request
   }
   Permit permit(limit_, now_);
   const auto deadline = context.deadline;
-  auto result = co_await inner_.handle(std::move(request), std::move(context));
+  auto result = co_await inner.handle(std::move(request), std::move(context));
   if (result) {
     permit.outcome = AdaptiveLimit::Outcome::done;
   } else if (result.error().kind == core::ErrorKind::overloaded) {

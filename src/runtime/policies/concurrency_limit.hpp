@@ -56,12 +56,14 @@ class AdaptiveLimit {
 class ConcurrencyLimit final : public core::Handler {
  public:
   ConcurrencyLimit(core::Handler& inner, ConcurrencyLimitOptions options, Now now = steady_now);
-  core::awaitable<core::Result<core::Reply>> handle(core::Request request, core::CallContext context) override;
+  core::awaitable<core::Result<core::Reply>> handle(core::Request request, core::CallContext context) override { return pass(inner_, std::move(request), std::move(context)); }
+  /// The same limit, and the same places, before another handler.
+  core::awaitable<core::Result<core::Reply>> pass(core::Handler& inner, core::Request request, core::CallContext context);
   const AdaptiveLimit& state() const { return limit_; }
 
  private:
   class Permit;
-  core::awaitable<core::Result<core::Reply>> watch(core::Request request, core::CallContext context);
+  core::awaitable<core::Result<core::Reply>> watch(core::Handler& inner, core::Request request, core::CallContext context);
   core::Handler& inner_;
   ConcurrencyLimitOptions options_;
   Now now_;

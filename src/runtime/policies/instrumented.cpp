@@ -90,11 +90,11 @@ Instrumented::Row& Instrumented::row_of(std::string_view action) {
   return *rows_.back();
 }
 
-core::awaitable<core::Result<core::Reply>> Instrumented::handle(core::Request request, core::CallContext context) {
+core::awaitable<core::Result<core::Reply>> Instrumented::pass(core::Handler& inner, core::Request request, core::CallContext context) {
   auto& row = row_of(request.action);
   const auto began = now_();
   try {
-    auto result = co_await inner_.handle(std::move(request), std::move(context));
+    auto result = co_await inner.handle(std::move(request), std::move(context));
     if (result) row.record(way_of(result.value().way), result.value().duplicate ? kDuplicate : kOk, now_() - began);
     else row.record(0, outcome_of(result.error().kind), now_() - began);
     co_return result;

@@ -19,7 +19,9 @@ class Instrumented final : public core::Handler {
   /// @param actions what may stand in the label; all others are "other", so strangers can't grow the metrics
   Instrumented(core::Handler& inner, Metrics& metrics, std::vector<std::string> actions, Now now = steady_now);
   ~Instrumented() override;
-  core::awaitable<core::Result<core::Reply>> handle(core::Request request, core::CallContext context) override;
+  core::awaitable<core::Result<core::Reply>> handle(core::Request request, core::CallContext context) override { return pass(inner_, std::move(request), std::move(context)); }
+  /// The same figures of another handler.
+  core::awaitable<core::Result<core::Reply>> pass(core::Handler& inner, core::Request request, core::CallContext context);
 
  private:
   class Row;

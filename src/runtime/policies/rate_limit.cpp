@@ -79,7 +79,7 @@ std::optional<nanoseconds> RateLimit::take(const std::string& caller, std::int64
   return std::nullopt;
 }
 
-core::awaitable<core::Result<core::Reply>> RateLimit::handle(core::Request request, core::CallContext context) {
+core::awaitable<core::Result<core::Reply>> RateLimit::pass(core::Handler& inner, core::Request request, core::CallContext context) {
   if (options_.per_second > 0 || options_.caller_per_second > 0) {
     const auto now_ns = std::chrono::duration_cast<nanoseconds>(now_().time_since_epoch()).count();
     if (auto wait = take(context.caller, now_ns)) {
@@ -88,7 +88,7 @@ core::awaitable<core::Result<core::Reply>> RateLimit::handle(core::Request reque
       return refuse(std::move(error));
     }
   }
-  return inner_.handle(std::move(request), std::move(context));
+  return inner.handle(std::move(request), std::move(context));
 }
 
 }  // namespace flexi::runtime::policies

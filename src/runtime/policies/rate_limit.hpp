@@ -47,7 +47,9 @@ class TokenBucket {
 class RateLimit final : public core::Handler {
  public:
   RateLimit(core::Handler& inner, RateLimitOptions options, Now now = steady_now);
-  core::awaitable<core::Result<core::Reply>> handle(core::Request request, core::CallContext context) override;
+  core::awaitable<core::Result<core::Reply>> handle(core::Request request, core::CallContext context) override { return pass(inner_, std::move(request), std::move(context)); }
+  /// The same limit, and the same room, before another handler.
+  core::awaitable<core::Result<core::Reply>> pass(core::Handler& inner, core::Request request, core::CallContext context);
   /// Callers that are remembered now: at most options.max_callers.
   std::size_t callers() const;
 

@@ -85,15 +85,16 @@ class BrokerFixture : public testing::Test {
     for (auto name : {"log", "auth", "mail", "invoice"}) parts.actions.push_back({name, ways});
     parts.administration = {{"logs.", admin}, {"dlq.list", admin}};
     parts.idempotency = &keys;
+    parts.services = &services;
     parts.hooks.pause = [](std::chrono::milliseconds) -> core::awaitable<void> { co_return; };
     return parts;
   }
-  std::unique_ptr<core::Handler> make() { return make_broker(parts(), options); }
+  std::unique_ptr<ComposedBroker> make() { return make_broker(parts(), options); }
   std::size_t calls() const { return inproc.calls() + http.calls() + amqp.calls(); }
   void down(ScriptedHandler& handler, Sent sent = Sent::no) { handler.fail_for_ever(core::unavailable("down"), sent); }
 
   runtime::Metrics metrics;
-  ScriptedHandler inproc, http, amqp, admin;
+  ScriptedHandler inproc, http, amqp, admin, services;
   MemoryIdempotencyStore keys;
   BrokerOptions options;
 };
