@@ -15,7 +15,9 @@ namespace flexi::apps {
 /// A listening end with the transport that it speaks.
 struct Listening {
   core::Via via;
+  /// Those of the network may be told to stop once more while they do, with less time.
   std::unique_ptr<core::Server> server;
+  bool stopped = false;
 };
 
 /// What the listeners of a process serve; null: not here.

@@ -87,9 +87,9 @@ core::Handler* CustomServices::service_of(std::string_view action) const {
   return nullptr;
 }
 
-core::awaitable<void> CustomServices::stop(core::StopOptions options) {
+core::awaitable<void> CustomServices::stop(const StopTime& time) {
   for (auto& service : services_)
-    for (auto& [via, client] : service->clients) co_await client->stop(options);
+    for (auto& [via, client] : service->clients) co_await client->stop(time.left());
 }
 
 }  // namespace flexi::apps

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/stop_time.hpp"
 #include "core/transport.hpp"
 #include "runtime/policies/fallback.hpp"
 #include "services/broker/custom_action_options.hpp"
@@ -29,7 +30,7 @@ class CustomServices {
   std::vector<services::broker::BrokerAction> broker_actions(const std::optional<services::broker::BrokerWay>& queue) const;
   /// Where the listener takes a message of this action; null: it is none of these, or a consumer of the user's own takes it.
   core::Handler* service_of(std::string_view action) const;
-  core::awaitable<void> stop(core::StopOptions options);
+  core::awaitable<void> stop(const StopTime& time);
 
  private:
   struct Service;

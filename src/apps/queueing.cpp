@@ -95,11 +95,11 @@ core::awaitable<void> Queueing::stop_requests(core::StopOptions grace) {
   if (requests_) co_await requests_->stop(grace);
 }
 
-core::awaitable<void> Queueing::stop(core::StopOptions grace) {
+core::awaitable<void> Queueing::stop(const StopTime& time) {
   if (published_) co_await published_->stop();
-  if (consumer_) co_await consumer_->stop(grace);
-  if (spool_) co_await spool_->stop(grace);
-  if (publisher_) co_await publisher_->stop(grace);
+  if (consumer_) co_await consumer_->stop(time.left());
+  if (spool_) co_await spool_->stop(time.left());
+  if (publisher_) co_await publisher_->stop(time.left());
   if (rabbitmq_) co_await rabbitmq_->stop();
   if (storage_ && storage_->queue) co_await storage_->queue->stop();
 }

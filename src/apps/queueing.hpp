@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/stop_time.hpp"
 #include "apps/storage.hpp"
 #include "services/broker/broker.hpp"
 #include "services/broker/published_messages.hpp"
@@ -41,7 +42,7 @@ class Queueing {
   core::Result<void> take_requests(core::Handler& broker);
 
   core::awaitable<void> stop_requests(core::StopOptions grace);
-  core::awaitable<void> stop(core::StopOptions grace);
+  core::awaitable<void> stop(const StopTime& time);
 
  private:
   Storage* storage_ = nullptr;

@@ -4,8 +4,10 @@
 #include <sys/resource.h>
 
 #include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <csignal>
+#include <cstdlib>
 #include <iostream>
 #include <thread>
 
@@ -15,6 +17,7 @@
 #include "apps/messages.hpp"
 #include "apps/queueing.hpp"
 #include "apps/services.hpp"
+#include "apps/stop_time.hpp"
 #include "apps/system_view.hpp"
 #include "apps/ways.hpp"
 #include "services/authentication/user_administration.hpp"
@@ -81,17 +84,26 @@ class Running {
   /// HTTP's first.
   const std::vector<Listening>& listeners() const { return listeners_; }
 
-  /// From the outside in: whoever could still send work stops first. Stops what was started, in case not everything was.
-  core::awaitable<void> stop(core::StopOptions grace) {
+  /// From the outside in: whoever could still send work stops first, all of them at once; then the others share what is
+  /// left of stop_grace. Stops what was started, in case not everything was.
+  /// @param signals another of them leaves no time for anything
+  core::awaitable<void> stop(asio::signal_set& signals) {
+    StopTime time(settings_.stop_grace);
+    runtime::TaskScope impatience(process_.shards.executor(0), "signals", process_.log);
+    runtime::TaskScope ingress(process_.shards.executor(0), "stop", process_.log);
     if (services_.logger) services_.logger->stop_tails();
-    co_await system_.stop();
-    co_await messages_.stop();
-    co_await queueing_.stop_requests(grace);
-    for (auto& listener : listeners_) co_await listener.server->stop(grace);
-    co_await queueing_.stop(grace);
-    if (custom_) co_await custom_->stop(grace);
-    co_await ways_.stop_remote(grace);
-    co_await ways_.stop_local(grace);
+    for (auto& listener : listeners_) ingress.spawn(stop_listener(listener, time.left()));
+    ingress.spawn(queueing_.stop_requests(time.left()));
+    ingress.spawn(system_.stop());
+    ingress.spawn(messages_.stop());
+    impatience.spawn(hurry(signals, time, ingress));
+    co_await ingress.join();
+    co_await queueing_.stop(time);
+    if (custom_) co_await custom_->stop(time);
+    co_await ways_.stop_remote(time);
+    co_await ways_.stop_local(time);
+    impatience.cancel();
+    co_await impatience.join();
   }
 
  private:
@@ -101,6 +113,23 @@ class Running {
     if (role_.logger || !ways_.to(Service::logger).empty()) all.emplace_back(actions::kLog);
     if (role_.mail || !ways_.to(Service::mail).empty()) all.emplace_back(actions::kMail);
     return all;
+  }
+  static core::awaitable<void> stop_listener(Listening& listener, core::StopOptions grace) {
+    co_await listener.server->stop(grace);
+    listener.stopped = true;
+  }
+  /// A second signal: running requests are cancelled, and whatever hangs all the same ends with the process, as it may
+  /// end at any time without a loss.
+  core::awaitable<void> hurry(asio::signal_set& signals, StopTime& time, runtime::TaskScope& ingress) {
+    co_await signals.async_wait(asio::use_awaitable);
+    process_.log.warning("stopping at once", {{"because", "there was a second signal"}});
+    time.end();
+    for (auto& listener : listeners_)
+      if (!listener.stopped) ingress.spawn(stop_listener(listener, time.left()));
+    asio::steady_timer patience(process_.shards.executor(0), std::chrono::seconds(2));
+    co_await patience.async_wait(asio::use_awaitable);
+    process_.log.error("ended without a clean stop");
+    std::_Exit(cli::exit_refused);
   }
   /// Null: this process serves no service.
   core::Handler* services_door() {
@@ -203,7 +232,7 @@ Result<void> run(const Settings& settings) {
     process.log.info("stopping");
   }
   process.readiness.drain();
-  process.shards.run(running.stop(core::StopOptions{settings.stop_grace}));
+  process.shards.run(running.stop(signals));
   storage.close();
   if (started) process.log.info("stopped");
   return started;

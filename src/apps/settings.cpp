@@ -70,7 +70,7 @@ void Settings::describe(runtime::OptionVisitor& v) {
   v.field("threads", threads, "Threads that serve connections; 0 is one per core");
   v.field("log_level", log_level, "Least level that is logged: debug, info, warning or error");
   v.field("log_format", log_format, "json (one object a line), human, or auto (human on a terminal)");
-  v.field("stop_grace", stop_grace, "How long running requests may take when the process is stopped");
+  v.field("stop_grace", stop_grace, "How long running requests may take when the process is stopped, in all; Docker kills it after 10 s");
   v.group("peers", "Services that run in other processes", peers);
   v.group("http", "The HTTP server", http);
   v.group("http_client", "Calls to other services by HTTP", http_client);

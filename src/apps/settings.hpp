@@ -49,7 +49,7 @@ struct Settings {
   std::int64_t threads = 0;                      ///< 0: one per core
   std::string log_level = "info";
   std::string log_format = "auto";
-  std::chrono::milliseconds stop_grace{10'000};  ///< how long running requests may take when the process stops
+  std::chrono::milliseconds stop_grace{8'000};  ///< how long running requests may take when the process stops; Docker kills after 10 s
 
   PeerOptions peers{};
   transports::http::HttpServerOptions http{};

@@ -23,6 +23,10 @@ TEST(Settings, EveryNameIsUniqueAndDescribed) {
   }
 }
 
+TEST(Settings, AStopEndsBeforeDockerKills) {
+  EXPECT_LE(Settings().stop_grace + std::chrono::seconds(2), std::chrono::seconds(10)) << "what has to close after the grace needs a moment, too";
+}
+
 TEST(Settings, TheExampleUserStaysOnLoopback) {
   Settings settings;
   for (auto* listen : {"127.0.0.1:8080", "localhost:0", "[::1]:80", "127.5.0.1:1"}) {

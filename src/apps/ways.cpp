@@ -93,13 +93,13 @@ policies::Idempotent Ways::repeatable(Service service) {
   return service == Service::mail ? policies::Idempotent::no : policies::Idempotent::yes;
 }
 
-core::awaitable<void> Ways::stop_remote(core::StopOptions grace) {
-  for (auto& client : remote_) co_await client->stop(grace);
+core::awaitable<void> Ways::stop_remote(const StopTime& time) {
+  for (auto& client : remote_) co_await client->stop(time.left());
 }
 
-core::awaitable<void> Ways::stop_local(core::StopOptions grace) {
-  if (inproc_client_) co_await inproc_client_->stop(grace);
-  if (inproc_server_) co_await inproc_server_->stop(grace);
+core::awaitable<void> Ways::stop_local(const StopTime& time) {
+  if (inproc_client_) co_await inproc_client_->stop(time.left());
+  if (inproc_server_) co_await inproc_server_->stop(time.left());
 }
 
 }  // namespace flexi::apps

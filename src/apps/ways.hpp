@@ -8,6 +8,7 @@
 
 #include "apps/all_transports.hpp"
 #include "apps/loop_back.hpp"
+#include "apps/stop_time.hpp"
 #include "runtime/policies/fallback.hpp"
 #include "services/broker/broker.hpp"
 #include "transports/inproc/inproc.hpp"
@@ -40,8 +41,8 @@ class Ways {
   /// Whether an action that fails half-way may be tried another way.
   static runtime::policies::Idempotent repeatable(Service service);
 
-  core::awaitable<void> stop_remote(core::StopOptions grace);
-  core::awaitable<void> stop_local(core::StopOptions grace);
+  core::awaitable<void> stop_remote(const StopTime& time);
+  core::awaitable<void> stop_local(const StopTime& time);
 
  private:
   static std::size_t index(Service service) { return static_cast<std::size_t>(service); }

@@ -180,6 +180,7 @@ core::awaitable<void> LedgerService::stop() {
   if (!scope_) co_return;
   auto work = [](LedgerService* self) -> asio::awaitable<void> {
     self->tick_->cancel();
+    self->scope_->cancel();  // a service that does not answer must not hold up a stop
     co_await self->scope_->join();
   };
   co_await asio::co_spawn(scope_->executor(), work(this), asio::use_awaitable);
