@@ -7,6 +7,7 @@
 #include <set>
 
 #include "apps/all_transports.hpp"
+#include "runtime/net/address.hpp"
 
 namespace flexi::apps {
 
@@ -29,6 +30,37 @@ void check_endpoints(runtime::Problems& problems, const char* key, const std::ve
     if (!via) problems.push_back({key, "\"" + endpoint + "\" is no endpoint such as http://127.0.0.1:8083"});
     else if (!seen.insert(*via).second) problems.push_back({key, "has two endpoints for " + std::string(core::to_string(*via)) + ": give one name that has several addresses"});
   }
+}
+
+/// Two listeners of one process can't have one address, nor one of them all addresses of the other's port.
+void check_addresses(runtime::Problems& problems, const Settings& settings) {
+  struct Listener {
+    const char* key;
+    const std::string& listen;
+    std::uint16_t default_port;
+  };
+  const Listener listeners[] = {{"http.listen", settings.http.listen, 80}, {"grpc.listen", settings.grpc.listen, 50001}, {"rpc.listen", settings.rpc.listen, 5001}};
+  std::vector<std::pair<const char*, boost::asio::ip::tcp::endpoint>> taken;
+  for (auto& [key, listen, default_port] : listeners) {
+    auto parsed = listen.empty() ? core::Result<boost::asio::ip::tcp::endpoint>(core::not_found("")) : runtime::net::parse_listen(listen, default_port);
+    if (!parsed || parsed.value().port() == 0) continue;
+    const auto& own = parsed.value();
+    for (auto& [other, endpoint] : taken)
+      if (endpoint.port() == own.port() && (endpoint.address() == own.address() || endpoint.address().is_unspecified() || own.address().is_unspecified()))
+        problems.push_back({key, listen + " is taken by " + other + ": give each listener its own port"});
+    taken.emplace_back(key, own);
+  }
+}
+
+/// @param marker what the file must hold; empty: a first line
+void check_file(runtime::Problems& problems, const char* key, const std::string& file, std::string_view marker) {
+  if (file.empty()) return;
+  std::ifstream in(file);
+  std::string text;
+  if (in) text.assign(std::istreambuf_iterator<char>(in), {});
+  if (!in) problems.push_back({key, "can't read " + file});
+  else if (marker.empty() ? text.empty() || text.front() == '\n' : text.find(marker) == text.npos)
+    problems.push_back({key, file + (marker.empty() ? " is empty" : " is no PEM file of what it must hold: there is no " + std::string(marker))});
 }
 
 }  // namespace
@@ -105,6 +137,7 @@ runtime::Problems Settings::validate() const {
   if (find(kLevels, log_level) == std::end(kLevels)) problems.push_back({"log_level", "must be debug, info, warning or error"});
   if (find(kFormats, log_format) == std::end(kFormats)) problems.push_back({"log_format", "must be auto, json or human"});
   if (stop_grace.count() < 0 || stop_grace > std::chrono::hours(1)) problems.push_back({"stop_grace", "must be 0s to 1h"});
+  check_addresses(problems, *this);
   append_problems(problems, "peers", peers.validate());
   append_problems(problems, "http", http.validate());
   append_problems(problems, "http_client", http_client.validate());
@@ -135,6 +168,26 @@ runtime::Problems Settings::validate() const {
   append_problems(problems, "smtp", smtp.validate());
   append_problems(problems, "queue", queue.validate());
   append_problems(problems, "front_end", front_end.validate());
+  return problems;
+}
+
+runtime::Problems Settings::check_files() const {
+  constexpr std::string_view kCertificate = "-----BEGIN CERTIFICATE-----", kKey = "PRIVATE KEY-----";
+  runtime::Problems problems;
+  check_file(problems, "admin_token_file", admin_token_file, "");
+  if (!grpc.listen.empty()) {
+    check_file(problems, "grpc.certificate_file", grpc.certificate_file, kCertificate);
+    check_file(problems, "grpc.key_file", grpc.key_file, kKey);
+  }
+  check_file(problems, "grpc_client.ca_file", grpc_client.ca_file, kCertificate);
+  check_file(problems, "grpc_client.certificate_file", grpc_client.certificate_file, kCertificate);
+  check_file(problems, "grpc_client.key_file", grpc_client.key_file, kKey);
+  if (has_rabbitmq()) {
+    check_file(problems, "amqp.tls_ca_file", amqp.tls_ca_file, kCertificate);
+    check_file(problems, "amqp.tls_certificate_file", amqp.tls_certificate_file, kCertificate);
+    check_file(problems, "amqp.tls_key_file", amqp.tls_key_file, kKey);
+  }
+  if (smtp.configured()) check_file(problems, "smtp.ca_file", smtp.ca_file, kCertificate);
   return problems;
 }
 

@@ -77,6 +77,8 @@ struct Settings {
   static Settings of(Role role);
   void describe(runtime::OptionVisitor& v);
   runtime::Problems validate() const;
+  /// What only this machine can tell: whether the files that the settings name can be read and hold what they must.
+  runtime::Problems check_files() const;
 
   // For validated settings.
   runtime::LogLevel level() const;

@@ -27,6 +27,40 @@ TEST(Settings, AStopEndsBeforeDockerKills) {
   EXPECT_LE(Settings().stop_grace + std::chrono::seconds(2), std::chrono::seconds(10)) << "what has to close after the grace needs a moment, too";
 }
 
+std::string problems_of(const runtime::Problems& problems) {
+  std::string all;
+  for (auto& problem : problems) all += problem.path + ": " + problem.message + "\n";
+  return all;
+}
+
+TEST(Settings, TwoListenersNeedTwoAddresses) {
+  Settings settings;
+  settings.http.listen = "127.0.0.1:9000";
+  for (auto* listen : {"127.0.0.1:9000", "localhost:9000", "0.0.0.0:9000"}) {
+    settings.grpc.listen = listen;
+    EXPECT_NE(problems_of(settings.validate()).find("grpc.listen: " + std::string(listen) + " is taken by http.listen"), std::string::npos) << listen;
+  }
+  for (auto* listen : {"127.0.0.1:9001", "127.0.0.2:9000", ""}) {
+    settings.grpc.listen = listen;
+    EXPECT_EQ(problems_of(settings.validate()), "") << listen;
+  }
+  settings.http.listen = settings.grpc.listen = settings.rpc.listen = "127.0.0.1:0";
+  EXPECT_EQ(problems_of(settings.validate()), "") << "each gets a free port";
+}
+
+TEST(Settings, FilesThatAreNamedMustBeThere) {
+  Settings settings;
+  EXPECT_EQ(problems_of(settings.check_files()), "");
+  settings.admin_token_file = settings.smtp.ca_file = settings.grpc.key_file = "/no/such/file";
+  EXPECT_EQ(problems_of(settings.check_files()), "admin_token_file: can't read /no/such/file\ngrpc.key_file: can't read /no/such/file\n")
+      << "that of an SMTP server only where there is one";
+  settings.smtp.host = "mail.example.com";
+  settings.admin_token_file = settings.grpc.key_file = "";
+  EXPECT_EQ(problems_of(settings.check_files()), "smtp.ca_file: can't read /no/such/file\n");
+  settings.smtp.ca_file = "/etc/passwd";
+  EXPECT_NE(problems_of(settings.check_files()).find("smtp.ca_file: /etc/passwd is no PEM file"), std::string::npos);
+}
+
 TEST(Settings, TheExampleUserStaysOnLoopback) {
   Settings settings;
   for (auto* listen : {"127.0.0.1:8080", "localhost:0", "[::1]:80", "127.5.0.1:1"}) {

@@ -43,6 +43,8 @@ bool parse_number(std::string_view text, Number& value) {
   return ec == std::errc() && end == text.data() + text.size() && !text.empty();
 }
 
+constexpr const char* kHidden = "***";  // what stands where a secret is
+
 constexpr std::pair<std::string_view, std::int64_t> kUnits[] = {{"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}, {"d", 86'400'000}};
 
 /// A century: in nanoseconds it can still be added to, and taken from, any clock's time.
@@ -227,6 +229,7 @@ class Reader final : public EachField<Reader> {
     // The contract's own name is weaker than ours: it may be set for another program.
     if (extra.also_env) from_environment(extra.also_env, value);
     from_environment(env_name(key), value);
+    if (extra.secret == Secret::yes && text_of(value) == kHidden) problems.push_back({key, "is \"***\", which earlier versions printed in a secret's place: set the secret itself"});
     if (extra.secret == Secret::yes) return;  // other users could read a secret flag in the process list
     flags_.insert(flag_name(key));
     for (auto& [flag, text] : sources_.flags)
@@ -303,7 +306,8 @@ class Printer final : public EachField<Printer> {
     auto& text = std::find_if(sections_.begin(), sections_.end(), [&](auto& section) { return section.path == path; })->text;
     const bool hidden = extra.secret == Secret::yes && !text_of(value).empty();
     text += "# " + std::string(doc) + " (" + env_name(key) + (extra.also_env ? std::string(", ") + extra.also_env : "") + ")\n";
-    text += name + " = " + (hidden ? "\"***\"" : toml_text(value)) + "\n";
+    if (hidden) text += "# " + name + " = \"" + kHidden + "\"  (set)\n";  // a comment: who reads this file must not take it for the secret
+    else text += name + " = " + toml_text(value) + "\n";
   }
   std::string take() {
     std::string all;
@@ -322,7 +326,7 @@ class Lister final : public EachField<Lister> {
  public:
   void visit(const std::string& key, auto& value, std::string_view doc, Extra extra) {
     const bool secret = extra.secret == Secret::yes;
-    settings.push_back({flag_name(key), env_name(key), key, std::string(doc), secret ? "***" : text_of(value),
+    settings.push_back({flag_name(key), env_name(key), key, std::string(doc), secret ? kHidden : text_of(value),
                         std::is_same_v<std::remove_cvref_t<decltype(value)>, bool>, secret});
   }
   std::vector<FlagInfo> settings;

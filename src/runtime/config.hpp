@@ -27,7 +27,8 @@ using Describe = std::function<void(OptionVisitor&)>;
 ///         An unknown FLEXI_ variable is a problem too; other variables are not ours.
 Problems read_config(const Describe& describe, const ConfigSources& sources);
 
-/// The effective settings as a TOML file with their comments; secrets as "***".
+/// The effective settings as a TOML file with their comments. A secret that is set is a comment, so that the file
+/// can be read beside whatever gives the secret.
 std::string print_config(const Describe& describe);
 
 struct FlagInfo {

@@ -74,6 +74,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   (void)list_settings(describe(read));
   if (!problems.empty()) return 0;
   Everything again;
+  again.secret = read.secret;  // no secret is printed: it comes from where it came from before
   ConfigSources file;
   file.toml = printed;
   if (!read_config(describe(again), file).empty() || print_config(describe(again)) != printed) {

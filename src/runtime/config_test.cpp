@@ -189,7 +189,7 @@ TEST(Config, PrintedSettingsReadBackAndHideSecrets) {
   options.http.timeout = std::chrono::hours(24);
   const auto printed = print_config([&](OptionVisitor& v) { options.describe(v); });
   EXPECT_THAT(printed, HasSubstr("timeout = \"1d\""));
-  EXPECT_THAT(printed, HasSubstr("password = \"***\""));
+  EXPECT_THAT(printed, HasSubstr("\n# password = \"***\"  (set)\n"));
   EXPECT_THAT(printed, testing::Not(HasSubstr("none")));
   Everything again;
   ConfigSources sources;
@@ -197,6 +197,16 @@ TEST(Config, PrintedSettingsReadBackAndHideSecrets) {
   EXPECT_THAT(read(again, sources), testing::IsEmpty());
   EXPECT_EQ(again.names, options.names);
   EXPECT_EQ(again.http.timeout, options.http.timeout);
+  EXPECT_EQ(again.http.password, options.http.password) << "no secret is read from what is printed in its place";
+}
+
+TEST(Config, TheSignOfASecretIsNoSecret) {
+  Everything options;
+  ConfigSources sources;
+  sources.toml = "[http]\npassword = \"***\"\n";
+  const auto problems = read(options, sources);
+  ASSERT_EQ(problems.size(), 1u);
+  EXPECT_EQ(problems[0].path, "http.password");
 }
 
 }  // namespace

@@ -171,6 +171,32 @@ def test_print_config_round_trips(tmp_path):
     assert ok(run_cli("print-config", "--config", config)) == first
 
 
+def test_print_config_round_trips_with_a_secret(tmp_path):
+    settings = {"FLEXI_SMTP_HOST": "mail.example.com", "FLEXI_SMTP_USERNAME": "me", "FLEXI_SMTP_PASSWORD": "open sesame"}
+    first = ok(run_cli("print-config", settings=settings, cwd=tmp_path))
+    assert "open sesame" not in first and re.search(r'^# password = "\*\*\*"', first, re.M)
+    config = tmp_path / "saved.toml"
+    config.write_text(first)
+    secret = {"FLEXI_SMTP_PASSWORD": "open sesame"}
+    assert ok(run_cli("print-config", "--config", config, settings=secret)) == first
+    without = ok(run_cli("print-config", "--config", config))
+    assert re.search(r'^password = ""$', without, re.M), "no secret is made of its sign"
+    config.write_text('[smtp]\npassword = "***"\n')
+    result = run_cli("check-config", "--config", config)
+    assert result.returncode == 1 and "smtp.password" in result.stderr
+
+
+def test_check_config_looks_at_the_files_and_addresses_that_a_start_needs(tmp_path):
+    settings = {"FLEXI_ADMIN_TOKEN_FILE": tmp_path / "none", "FLEXI_SMTP_HOST": "mail.example.com", "FLEXI_SMTP_CA_FILE": tmp_path / "ca.pem",
+                "FLEXI_HTTP_LISTEN": "127.0.0.1:9000", "FLEXI_GRPC_LISTEN": "0.0.0.0:9000", "FLEXI_DATA_DIR": tmp_path / "data"}
+    for arguments in (["check-config"], []):
+        result = run_cli(*arguments, settings=settings, cwd=tmp_path)
+        assert result.returncode == 1
+        for word in ("admin_token_file", "smtp.ca_file", "grpc.listen"):
+            assert word in result.stderr, result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_flags_win_over_environment_over_file(tmp_path):
     config = tmp_path / "flexiconnect.toml"
     config.write_text("[http]\nmax_body_bytes = 1111\nmax_header_bytes = 2222\nmax_connections = 3333\n")

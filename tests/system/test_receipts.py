@@ -194,7 +194,7 @@ def test_what_is_removed_behind_its_back_is_unaccounted_for(make_instance, uniqu
     instance = make_instance().start()
     with instance.client() as client:
         mail = {"action": "mail", "via": "amqp", "ack": "accepted", "mail": {"to": "you@example.com", "subject": unique, "message": "m"}}
-        envelope(client.post("/send", json={"to": "you@example.com", "subject": "first", "message": "m"}, headers={"Idempotency-Key": unique}), 202)
+        envelope(client.post("/send", json={"to": "you@example.com", "subject": "first", "message": "m"}, headers={"X-Flexi-Id": unique}), 202)
         envelope(client.post("/handle", json=mail, headers={"Idempotency-Key": unique}), 202)
         eventually(lambda: client.get(f"/dlq/{unique}").status_code == 200, "it is dead-lettered")
         assert at_rest(client)["adds_up"]

@@ -74,6 +74,15 @@ int with_settings(const SettingFlags& flags, const std::function<int(const Setti
   return run(loaded.settings);
 }
 
+/// As a server starts: with what the settings lead to on this machine.
+int with_servable_settings(const SettingFlags& flags, const std::function<int(const Settings&)>& run) {
+  auto loaded = flags.load();
+  const auto files = loaded.settings.check_files();
+  loaded.problems.insert(loaded.problems.end(), files.begin(), files.end());
+  if (!loaded.problems.empty()) return report(loaded.problems);
+  return run(loaded.settings);
+}
+
 void add_target(CLI::App& command, Target& target, bool with_json) {
   command.add_option("--url", target.url, "Where FlexiConnect is; else where the settings let it listen")->envname("FLEXI_URL");
   command.add_option("--token-file", target.token_file, "File with the administrator's token")->envname("FLEXI_ADMIN_TOKEN_FILE");
@@ -109,7 +118,7 @@ int run_command_line(int argc, char** argv) {
     if (!role.command.empty())
       command(app, std::string(role.command), std::string(role.what), [&] {
         flags.role = role.role;
-        return with_settings(flags, apps::serve);
+        return with_servable_settings(flags, apps::serve);
       }).fallthrough();
 
   SendOptions sending;
@@ -211,7 +220,7 @@ int run_command_line(int argc, char** argv) {
   add_target(command(app, "status", "Show a running broker's health, rates, queue and addresses", [&] { return status(reached()); }), target, true);
   add_target(command(app, "healthcheck", "Ask a running process whether it lives (for containers)", [&] { return healthcheck(reached()); }), target, false);
   command(app, "check-config", "Check the settings: every problem at once", [&] {
-    return with_settings(flags, [](const Settings&) {
+    return with_servable_settings(flags, [](const Settings&) {
       std::cout << "the settings are valid\n";
       return int{exit_ok};
     });
@@ -238,7 +247,7 @@ int run_command_line(int argc, char** argv) {
     return app.exit(error) == 0 ? exit_ok : exit_usage;
   }
   if (!serve) return code;
-  return with_settings(flags, apps::serve);
+  return with_servable_settings(flags, apps::serve);
 }
 
 }  // namespace flexi::apps::cli
