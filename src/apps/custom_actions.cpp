@@ -35,7 +35,7 @@ struct CustomServices::Service {
   std::vector<std::pair<Via, std::unique_ptr<core::Client>>> clients;
   bool own_consumer = false;                        ///< of the user's: our listener has nothing to do with it
   std::unique_ptr<policies::Fallback> one_by_one;  ///< for the listener, where there is more than one client
-  mutable std::optional<OneWay> one_way;
+  mutable std::optional<OneWay> one_way, one_way_straight;
 };
 
 CustomServices::~CustomServices() = default;
@@ -72,8 +72,12 @@ std::vector<BrokerAction> CustomServices::broker_actions(const std::optional<Bro
   for (auto& service : services_) {
     BrokerAction action{.name = service->action, .ways = {}, .options = service->route};
     for (auto& [via, client] : service->clients) action.ways.push_back({via, *client});
-    if (queue && service->own_consumer) action.ways.push_back({Via::amqp, service->one_way.emplace(queue->handler.get())});
-    else if (queue) action.ways.push_back(*queue);
+    if (queue && service->own_consumer) {
+      auto* straight = queue->straight ? &service->one_way_straight.emplace(*queue->straight) : nullptr;
+      action.ways.push_back({Via::amqp, service->one_way.emplace(queue->handler.get()), straight});
+    } else if (queue) {
+      action.ways.push_back(*queue);
+    }
     actions.push_back(std::move(action));
   }
   return actions;

@@ -131,6 +131,10 @@ core::awaitable<Result<std::string>> SystemView::rabbitmq_json(core::CallContext
   auto depths = co_await queueing_->rabbitmq()->depths(std::move(context));
   JsonWriter json;
   json.begin_object().field("kind", "rabbitmq");
+  if (auto endpoint = transports::amqp::parse_url(settings_.amqp.url)) json.field("address", endpoint.value().str());
+  const auto why = process_.readiness.why("rabbitmq");
+  json.field("connected", why.empty());
+  if (const auto version = queueing_->rabbitmq()->server_version(); !version.empty()) json.field("version", version);
   if (depths) {
     std::int64_t waiting = 0, dead = 0;
     for (auto& queue : depths.value()) (queue.role == Role::dead ? dead : waiting) += queue.messages;
@@ -142,7 +146,7 @@ core::awaitable<Result<std::string>> SystemView::rabbitmq_json(core::CallContext
     }
     json.end_array();
   } else {
-    json.field("because", depths.error().message);
+    json.field("because", why.empty() ? depths.error().message : why);
   }
   if (auto* spool = queueing_->spool()) {
     const auto status = spool->status();

@@ -56,6 +56,24 @@ def test_the_topology_is_as_promised(flexi, vhost):
     assert not any(queue == "flexi.requests" and source for source, _, queue in bindings), "requests are a queue apart"
 
 
+def test_the_system_names_rabbitmq_without_its_password(flexi, vhost):
+    with flexi.client() as client:
+        queue = eventually(lambda: (found := client.get("/system").json()["data"]["queue"]).get("queues") and found, "its queues are asked for")
+    address, login = vhost.url.split("://", 1)[1].rsplit("@", 1)[1], vhost.url.split("://", 1)[1].rsplit("@", 1)[0]
+    assert queue["connected"] is True and address.split("/")[0] in queue["address"]
+    assert login not in queue["address"] and "@" not in queue["address"]
+    assert queue["version"].count(".") == 2, queue
+
+
+def test_the_system_says_that_rabbitmq_is_away(make_instance):
+    instance = make_instance(settings=settings("amqp://me:s3cret@127.0.0.1:1/")).start()
+    with instance.client() as client:
+        answer = client.get("/system")
+    queue = answer.json()["data"]["queue"]
+    assert queue["connected"] is False and queue["because"] and "127.0.0.1:1" in queue["address"] and "version" not in queue
+    assert "s3cret" not in answer.text
+
+
 def test_plain_messages_of_any_producer_are_stored_whatever_their_content_type(flexi, other, unique):
     types = [None, "application/json", "text/plain", "application/octet-stream", "Text/JSON; charset=latin1", "ü"]
     expected = set()

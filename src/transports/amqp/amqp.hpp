@@ -64,6 +64,8 @@ class AmqpTransport final : public core::Transport, public core::DeadLetters {
 
   /// Every queue that exists, asked for now.
   core::awaitable<core::Result<std::vector<QueueDepth>>> depths(core::CallContext context);
+  /// RabbitMQ's, as it said when its queues were last asked for; empty: they were not.
+  std::string server_version() const;
   /// Deletes every exchange and queue of this topology, with its messages: for tests and benchmarks.
   core::awaitable<core::Result<void>> remove_topology(core::CallContext context);
   /// Whether a server of this transport consumes at the moment.

@@ -308,6 +308,7 @@ core::awaitable<Result<void>> Desk::end(core::MessageId id, Fate fate, core::Cal
 core::awaitable<Result<std::vector<QueueDepth>>> Desk::depths(core::CallContext context) {
   Visit visit(executor_, shared_, context);
   auto opened = co_await visit.connection.open();
+  server_version_ = visit.connection.version();
   std::vector<QueueDepth> all;
   for (auto& work : shared_.topology.works()) {
     all.push_back({work.queue, work.action, QueueDepth::Role::work});

@@ -23,10 +23,13 @@ class Desk {
   /// Every dead letter with this id.
   core::awaitable<core::Result<void>> end(core::MessageId id, Fate fate, core::CallContext context);
   core::awaitable<core::Result<std::vector<QueueDepth>>> depths(core::CallContext context);
+  /// As depths() was told; empty: it did not get so far.
+  const std::string& server_version() const { return server_version_; }
 
  private:
   boost::asio::any_io_executor executor_;
   const Shared& shared_;
+  std::string server_version_;
 };
 
 }  // namespace flexi::transports::amqp

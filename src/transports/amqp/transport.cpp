@@ -110,6 +110,7 @@ struct AmqpTransport::Impl {
   std::atomic<unsigned> made{0};
   std::mutex mutex;
   std::vector<Consumer*> consumers;
+  std::string server_version;
   runtime::TaskScope scope;
   asio::steady_timer timer;
   bool watching = false, stopping = false;
@@ -172,7 +173,15 @@ core::awaitable<Result<void>> AmqpTransport::discard(core::MessageId id, core::C
 core::awaitable<Result<std::vector<QueueDepth>>> AmqpTransport::depths(core::CallContext context) {
   if (!impl_->own) co_return no_url();
   Desk desk(impl_->scope.executor(), *impl_->own);
-  co_return co_await there(impl_->scope.executor(), desk.depths(std::move(context)));
+  auto depths = co_await there(impl_->scope.executor(), desk.depths(std::move(context)));
+  std::lock_guard lock(impl_->mutex);
+  if (!desk.server_version().empty()) impl_->server_version = desk.server_version();
+  co_return depths;
+}
+
+std::string AmqpTransport::server_version() const {
+  std::lock_guard lock(impl_->mutex);
+  return impl_->server_version;
 }
 
 core::awaitable<Result<void>> AmqpTransport::remove_topology(core::CallContext) {
