@@ -8,6 +8,7 @@
 
 #include "core/hops.hpp"
 #include "core/timestamp.hpp"
+#include "runtime/page_budget.hpp"
 
 namespace flexi::mailers::mailbox {
 
@@ -173,6 +174,7 @@ core::Result<RenderedMail> read_summary(const runtime::sqlite::Statement& row) {
 
 core::Result<core::MailPage> read_page(Connection& connection, Position after, unsigned limit) {
   core::MailPage page;
+  runtime::PageBudget budget;
   auto rows = connection.use(
       "SELECT id, created_at, sender, recipients, subject, seq FROM mails WHERE (created_at, seq) < (?1, ?2) ORDER BY created_at DESC, seq DESC LIMIT ?3");
   // One more than asked for tells whether another page follows.
@@ -181,7 +183,7 @@ core::Result<core::MailPage> read_page(Connection& connection, Position after, u
   while (true) {
     FLEXI_TRY(auto found, rows.step());
     if (!found) break;
-    if (page.mails.size() == limit) {
+    if (page.mails.size() == limit || !budget.take({rows.text_view(2), rows.text_view(3), rows.text_view(4)})) {
       page.next = std::to_string(last.created_at) + "." + std::to_string(last.seq);
       break;
     }

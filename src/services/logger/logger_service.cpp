@@ -7,6 +7,7 @@
 #include "core/timestamp.hpp"
 #include "runtime/json.hpp"
 #include "runtime/known_ids_json.hpp"
+#include "runtime/page_budget.hpp"
 
 namespace flexi::services::logger {
 
@@ -15,6 +16,13 @@ using core::awaitable, core::CallContext, core::Reply, core::Result;
 namespace {
 
 constexpr std::size_t kMaxNameBytes = 1024, kMaxQueryBytes = 1024;
+/// An entry must be readable by every transport once it is stored, and a message of gRPC ends at 4 MiB.
+constexpr std::size_t kMaxDataBytesAsJson = 3 << 20;
+constexpr std::size_t kMostBytesOfAnEscape = 6;
+
+bool too_long(std::string_view data) {
+  return data.size() > kMaxDataBytesAsJson / kMostBytesOfAnEscape && runtime::json_string_bytes(data) > kMaxDataBytesAsJson;
+}
 
 bool is_utf8(std::string_view text) { return simdjson::validate_utf8(text.data(), text.size()); }
 
@@ -71,6 +79,7 @@ Result<void> check_log(const core::Payload& payload) {
   if (entry->name.size() > kMaxNameBytes) return core::invalid_argument("name must be at most 1024 bytes long");
   if (!is_utf8(entry->name)) return core::invalid_argument("name must be UTF-8");
   if (!is_utf8(entry->data)) return core::invalid_argument("data must be UTF-8");
+  if (too_long(entry->data)) return core::invalid_argument("data must be at most " + std::to_string(kMaxDataBytesAsJson) + " bytes long as JSON");
   return core::ok();
 }
 

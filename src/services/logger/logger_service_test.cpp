@@ -103,6 +103,11 @@ TEST_F(Logger, SaysWhatIsWrongWithAnEntry) {
   EXPECT_THAT(complaint("log", core::LogEntry{"x", "\xc3("}), StartsWith("data"));
   EXPECT_THAT(complaint("log", core::Json{}), HasSubstr("name and data"));
   EXPECT_EQ(complaint("log", core::LogEntry{std::string(1024, 'x'), std::string("a\0b", 3)}), "accepted");
+  // What was stored must be readable by every transport: what counts is the length that it has in an answer.
+  EXPECT_EQ(complaint("log", core::LogEntry{"x", std::string((3 << 20) - 2, 'x')}), "accepted");
+  EXPECT_EQ(complaint("log", core::LogEntry{"x", std::string(500'000, '\x01')}), "accepted");
+  EXPECT_THAT(complaint("log", core::LogEntry{"x", std::string((3 << 20) - 1, 'x')}), StartsWith("data"));
+  EXPECT_THAT(complaint("log", core::LogEntry{"x", std::string(600'000, '\x01')}), StartsWith("data"));
 }
 
 TEST_F(Logger, ListsByItsParametersAndNamesTheWrongOnes) {

@@ -7,6 +7,7 @@
 
 #include "core/hops.hpp"
 #include "core/timestamp.hpp"
+#include "runtime/page_budget.hpp"
 #include "stores/sqlite/log_index.hpp"
 #include "stores/sqlite/log_search.hpp"
 
@@ -39,7 +40,6 @@ constexpr runtime::sqlite::Migration kMigrations[] = {
 
 #define FLEXI_LOG_COLUMNS "seq, id, name, data, created_at, updated_at, trace_id, hops, via"
 
-constexpr std::size_t kMaxPageBytes = 4 * 1024 * 1024;
 constexpr std::int64_t kQuickScan = 1000;      ///< newest entries that a filtered query tries before it asks the index
 constexpr std::int64_t kScanLimit = 20000;     ///< entries without index that a search reads one by one
 constexpr std::int64_t kIndexStep = 2000;      ///< entries that a search indexes per write
@@ -104,9 +104,7 @@ class PageBuilder {
   explicit PageBuilder(std::size_t limit) : limit_(limit) {}
   /// @return false when the page was full: this entry belongs to the next page
   bool add(const Statement& row) {
-    const auto name = row.text_view(2), data = row.text_view(3);
-    bytes_ += name.size() + data.size();
-    if (page_.records.size() == limit_ || (bytes_ > kMaxPageBytes && !page_.records.empty())) {
+    if (page_.records.size() == limit_ || !budget_.take({row.text_view(2), row.text_view(3), row.text_view(7)})) {
       page_.next = to_cursor(last_);
       return false;
     }
@@ -118,7 +116,7 @@ class PageBuilder {
 
  private:
   std::size_t limit_;
-  std::size_t bytes_ = 0;
+  runtime::PageBudget budget_;
   LogPosition last_{};
   core::LogPage page_;
 };

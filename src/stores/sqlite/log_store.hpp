@@ -38,7 +38,7 @@ class LogUpkeep {
 };
 
 /// Log entries in `database`; brings its tables up to date first.
-/// A query's words: see README.md. A page holds at most 4 MiB of names and data, so it may end before `limit`.
+/// A query's words: see README.md. A page is cut at runtime::PageBudget, so it may end before `limit`.
 /// @param book counts what is stored; none: nothing is counted
 /// @return unavailable where the file can't be written; conflict where a newer program wrote it
 /// Lifetime/threads: `database` and `book` outlive the store

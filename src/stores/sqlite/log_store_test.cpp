@@ -208,20 +208,35 @@ TEST_F(SqliteLogs, PagesThroughASearchWithoutGapOrRepetition) {
 }
 
 TEST_F(SqliteLogs, APageOfLongEntriesEndsEarlyAndGoesOn) {
-  for (int i = 0; i < 6; ++i) ASSERT_TRUE(add(i, "long", std::string(1 << 20, static_cast<char>('a' + i))));
+  for (int i = 0; i < 6; ++i) ASSERT_TRUE(add(i, "long", std::string(600'000, static_cast<char>('a' + i))));
   core::LogQuery query;
   std::string seen;
   int pages = 0;
   do {
     auto page = wait(logs().list(query, {}));
     ASSERT_TRUE(page);
-    EXPECT_LE(page.value().records.size(), 4u);
+    EXPECT_LE(page.value().records.size(), 3u);
     for (auto& record : page.value().records) seen += record.data[0];
     query.cursor = page.value().next;
     ++pages;
   } while (!query.cursor.empty() && pages < 10);
   EXPECT_EQ(seen, "fedcba");
   EXPECT_EQ(pages, 2);
+}
+
+TEST_F(SqliteLogs, APageIsCutByWhatItTakesAsJson) {
+  for (int i = 0; i < 12; ++i) ASSERT_TRUE(add(i, "control", std::string(170'000, '\x01')));  // six bytes each
+  core::LogQuery query;
+  std::size_t seen = 0;
+  do {
+    auto page = wait(logs().list(query, {}));
+    ASSERT_TRUE(page);
+    ASSERT_FALSE(page.value().records.empty());
+    EXPECT_LE(page.value().records.size() * 170'000 * 6, std::size_t{2} << 20);
+    seen += page.value().records.size();
+    query.cursor = page.value().next;
+  } while (!query.cursor.empty() && seen < 20);
+  EXPECT_EQ(seen, 12u);
 }
 
 TEST_F(SqliteLogs, RetentionByAgeHidesAtOnceAndRemovesInIdleTime) {

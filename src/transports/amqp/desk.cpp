@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "runtime/page_budget.hpp"
 #include "transports/amqp/codec.hpp"
 
 namespace flexi::transports::amqp {
@@ -280,8 +281,11 @@ core::awaitable<Result<core::DeadLetterPage>> Desk::list(unsigned limit, std::st
   if (!looked) co_return looked.error();
   auto found = list.behind(before);
   core::DeadLetterPage page;
-  if (found.size() > limit) {
-    found.resize(limit);
+  runtime::PageBudget budget;
+  std::size_t fits = 0;
+  while (fits < found.size() && fits < limit && budget.take({found[fits].payload, found[fits].reason})) ++fits;
+  if (found.size() > fits) {
+    found.resize(fits);
     const auto last = place_of(found.back());
     page.next = std::to_string(last.first) + "." + last.second;
   }

@@ -108,6 +108,14 @@ core::Error failure(const error_code& ec, const Deadlines::Watch& watch, const c
   return error;
 }
 
+/// The service has answered: another way, or another address, would bring the same.
+core::Error too_large(std::int64_t max_answer_bytes) {
+  auto error = core::invalid_argument("the service's answer is larger than " + std::to_string(max_answer_bytes) + " bytes: ask for less");
+  error.sent = core::Sent::maybe;
+  error.answered = true;
+  return error;
+}
+
 }  // namespace
 
 core::awaitable<core::Result<core::Reply>> exchange(Pool::Lease& lease, const std::string& wire, std::int64_t max_answer_bytes, core::CallContext context,
@@ -130,6 +138,7 @@ core::awaitable<core::Result<core::Reply>> exchange(Pool::Lease& lease, const st
     events = !ec && peer == Peer::ours && is_event_stream(parser->get());
     parser->eager(true);
     if (!ec && !events) ec = co_await read_until(*lease, *parser, [&] { return parser->is_done(); });
+    if (ec == bhttp::error::body_limit) co_return too_large(max_answer_bytes);
     if (ec) co_return failure(ec, watch, context, core::Sent::maybe);
   }
   if (events) {

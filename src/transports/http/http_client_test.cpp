@@ -306,6 +306,18 @@ TEST_F(HttpClientTest, AnEventWithoutEndIsRefused) {
   drop_events();
 }
 
+TEST_F(HttpClientTest, AnAnswerThatIsTooLargeIsNoFaultOfTheWay) {
+  client_options.max_answer_bytes = 4096;
+  RawServer server([](int fd) { RawServer::say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + std::string(5000, ' ')); });
+  connect(server.endpoint());
+  const auto refused = call("x");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::invalid_argument);
+  EXPECT_NE(refused.error().message.find("larger than 4096 bytes"), std::string::npos) << refused.error().message;
+  EXPECT_TRUE(refused.error().answered);
+  EXPECT_EQ(refused.error().sent, core::Sent::maybe);
+}
+
 TEST_F(HttpClientTest, BeyondTheConnectionsCallsWaitAndBeyondThoseTheyAreRefused) {
   client_options.max_connections = 1;
   client_options.max_waiting = 1;

@@ -35,7 +35,7 @@ struct HttpClientOptions {
   std::int64_t max_waiting = 1024;                      ///< calls per shard and peer that may wait for a connection
   std::int64_t max_pipelined = 1024;                    ///< logs in flight on the pipelined connection
   bool pipeline_logs = true;                            ///< send logs down one pipelined connection per shard; off for foreign peers
-  std::int64_t max_answer_bytes = 16 << 20;             ///< larger answers break their call
+  std::int64_t max_answer_bytes = 16 << 20;             ///< a larger answer fails its call with invalid_argument
   std::chrono::milliseconds connect_timeout{250};       ///< then the address is set aside
   std::chrono::milliseconds set_aside{1'000};           ///< until it is tried again, at first; doubles while it keeps failing
   std::chrono::milliseconds max_set_aside{30'000};      ///< the longest time that an address is left alone

@@ -4,6 +4,7 @@
 
 #include "core/hops.hpp"
 #include "core/timestamp.hpp"
+#include "runtime/page_budget.hpp"
 #include "transports/queue/queue_table.hpp"
 
 namespace flexi::transports::queue {
@@ -44,6 +45,7 @@ Result<core::DeadLetterPage> QueueTable::list_dead(Connection& c, unsigned limit
     FLEXI_TRY(before, parse_cursor(cursor));
   }
   core::DeadLetterPage page;
+  runtime::PageBudget budget;
   auto rows = c.use("SELECT seq, id, action, payload, reason, attempts, accepted_at, dead_at FROM queue_dead "
                     "WHERE (dead_at, seq) < (?1, ?2) ORDER BY dead_at DESC, seq DESC LIMIT ?3");
   rows.bind(1, before.first).bind(2, before.second).bind(3, std::int64_t{limit} + 1);
@@ -51,7 +53,7 @@ Result<core::DeadLetterPage> QueueTable::list_dead(Connection& c, unsigned limit
   for (;;) {
     FLEXI_TRY(auto found, rows.step());
     if (!found) break;
-    if (page.letters.size() == limit) {
+    if (page.letters.size() == limit || !budget.take({rows.text_view(3), rows.text_view(4)})) {
       page.next = last;
       break;
     }

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "core/timestamp.hpp"
+#include "runtime/page_budget.hpp"
 
 namespace flexi::transports::spool::table {
 
@@ -237,6 +238,7 @@ Result<core::DeadLetterPage> list_dead(Connection& c, unsigned limit, std::strin
     FLEXI_TRY(before, parse_cursor(cursor));
   }
   core::DeadLetterPage page;
+  runtime::PageBudget budget;
   auto rows = c.use("SELECT seq, id, action, payload, reason, attempts, accepted_at, dead_at FROM spool_dead "
                     "WHERE (dead_at, seq) < (?1, ?2) ORDER BY dead_at DESC, seq DESC LIMIT ?3");
   rows.bind(1, before.first).bind(2, before.second).bind(3, std::int64_t{limit} + 1);
@@ -244,7 +246,7 @@ Result<core::DeadLetterPage> list_dead(Connection& c, unsigned limit, std::strin
   for (;;) {
     FLEXI_TRY(auto found, rows.step());
     if (!found) return page;
-    if (page.letters.size() == limit) {
+    if (page.letters.size() == limit || !budget.take({rows.text_view(3), rows.text_view(4)})) {
       page.next = last;
       return page;
     }
