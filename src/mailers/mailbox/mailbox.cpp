@@ -204,8 +204,9 @@ core::Result<std::unique_ptr<SqliteMailbox>> SqliteMailbox::open(runtime::sqlite
 awaitable<Result<core::Delivered>> SqliteMailbox::deliver(RenderedMail mail, CallContext context) {
   auto digest = digest_of(mail, Compared::payload);
   if (!digest) co_return digest.error();
+  const auto bytes = mail.html.size() + mail.plain.size() + mail.mime.size() + mail.payload.size();
   auto job = [mail = std::move(mail), digest = std::move(digest).value(), book = book_](Connection& connection) { return store(connection, mail, digest, book); };
-  co_return co_await database_.write(Atomicity::many_statements, std::move(job), std::move(context));
+  co_return co_await database_.write(Atomicity::many_statements, std::move(job), std::move(context), bytes);
 }
 
 awaitable<Result<core::MailPage>> SqliteMailbox::list(unsigned limit, std::string cursor, CallContext context) {

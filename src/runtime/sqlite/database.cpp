@@ -56,6 +56,7 @@ struct Database::Impl {
   std::mutex write_mutex;
   std::condition_variable write_wake;
   std::vector<std::unique_ptr<WriteJob>> write_queue;
+  std::size_t write_bytes = 0;  ///< of the queue and of the batch being committed
   bool idle_work_left = true;
   bool healthy = true;  ///< the last commit succeeded; the writer's thread only
   std::chrono::steady_clock::time_point last_idle_work{};
@@ -83,6 +84,7 @@ struct Database::Impl {
   void run_idle_work();
   void report_health(const core::Error* failure);
   void probe();
+  static std::size_t bytes_of(const std::vector<std::unique_ptr<WriteJob>>& batch);
   static void answer(std::vector<std::unique_ptr<WriteJob>> batch, const std::optional<core::Error>& failure);
 };
 
@@ -152,6 +154,12 @@ void Database::Impl::answer(std::vector<std::unique_ptr<WriteJob>> batch, const 
       for (auto& job : mine) job->answer(failure ? &*failure : nullptr);
     });
   }
+}
+
+std::size_t Database::Impl::bytes_of(const std::vector<std::unique_ptr<WriteJob>>& batch) {
+  std::size_t bytes = 0;
+  for (auto& job : batch) bytes += job->bytes;
+  return bytes;
 }
 
 void Database::Impl::run_idle_work() {
@@ -233,6 +241,9 @@ void Database::Impl::write_loop() {
     lock.unlock();
     const auto outcome = commit(batch);
     report_health(outcome.unhealthy ? &*outcome.unhealthy : nullptr);
+    lock.lock();
+    write_bytes -= bytes_of(batch);
+    lock.unlock();
     answer(std::move(batch), outcome.failure);
     batch.clear();
     // On busy cores those just answered come again at once: letting them first makes the next batch as large as this one.
@@ -293,6 +304,9 @@ core::Result<void> Database::submit(std::unique_ptr<WriteJob> job) {
     std::lock_guard lock(impl_->write_mutex);
     if (impl_->stopping) return core::unavailable("the database is closing");
     if (impl_->write_queue.size() >= impl_->options.write_queue_limit) return full("writes");
+    // One that is larger than the limit by itself is taken all the same, or it never could be.
+    if (impl_->write_bytes != 0 && job->bytes != 0 && impl_->write_bytes + job->bytes > impl_->options.write_queue_bytes) return full("bytes");
+    impl_->write_bytes += job->bytes;
     wake = impl_->write_queue.empty();
     impl_->write_queue.push_back(std::move(job));
   }

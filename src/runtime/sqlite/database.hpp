@@ -19,6 +19,7 @@ struct DatabaseOptions {
   std::string path;                       ///< file; its folder exists
   unsigned readers = 2;                   ///< reading connections, a thread each
   std::size_t write_queue_limit = 20000;  ///< writes that may wait; one more is `overloaded`
+  std::size_t write_queue_bytes = std::size_t{256} << 20;  ///< what they, and those being committed, hold in memory; more is `overloaded`
   std::size_t read_queue_limit = 1000;
   std::size_t max_batch = 1024;           ///< writes per transaction
   /// Called on the writer's thread when the disk begins to refuse writes, and when it takes them again (no error).
@@ -64,8 +65,9 @@ class Database {
   /// @return the job's result once durable; its Error; unavailable where the disk refused (nothing was written, or, where
   ///         the commit itself failed half-way, Sent::maybe); overloaded when the queue is full; deadline_exceeded (may have
   ///         been written)
+  /// @param bytes  what the job holds in memory while it waits, for write_queue_bytes; 0: next to nothing
   template <class Job>
-  auto write(Atomicity atomicity, Job job, core::CallContext context) -> boost::asio::awaitable<std::invoke_result_t<Job&, Connection&>>;
+  auto write(Atomicity atomicity, Job job, core::CallContext context, std::size_t bytes = 0) -> boost::asio::awaitable<std::invoke_result_t<Job&, Connection&>>;
 
   /// Runs `job` on a reading connection: a consistent view, concurrent with writes.
   template <class Job>
@@ -97,6 +99,7 @@ class Database {
     /// Called on executor()'s thread.
     virtual void answer(const core::Error* failure) = 0;
     Atomicity atomicity = Atomicity::single_statement;
+    std::size_t bytes = 0;
   };
   template <class T, class Job>
   class TypedWriteJob;
@@ -132,13 +135,14 @@ class Database::TypedWriteJob final : public WriteJob {
 };
 
 template <class Job>
-auto Database::write(Atomicity atomicity, Job job, core::CallContext context) -> boost::asio::awaitable<std::invoke_result_t<Job&, Connection&>> {
+auto Database::write(Atomicity atomicity, Job job, core::CallContext context, std::size_t bytes) -> boost::asio::awaitable<std::invoke_result_t<Job&, Connection&>> {
   using T = typename std::invoke_result_t<Job&, Connection&>::value_type;
   if (context.expired()) co_return cancelled_error(core::Sent::no);
   auto shared = std::make_shared<Job>(std::move(job));
-  auto start = [this, shared, atomicity](std::shared_ptr<Completion<T>> completion) {
+  auto start = [this, shared, atomicity, bytes](std::shared_ptr<Completion<T>> completion) {
     auto typed = std::make_unique<TypedWriteJob<T, Job>>(shared, completion);
     typed->atomicity = atomicity;
+    typed->bytes = bytes;
     if (auto submitted = submit(std::move(typed)); !submitted) completion->complete(core::Result<T>(submitted.error()));
   };
   co_return co_await wait_for_completion<T>(std::move(start), cancelled_error(core::Sent::maybe));

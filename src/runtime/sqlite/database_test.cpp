@@ -32,9 +32,9 @@ class DatabaseTest : public testing::Test {
     database_.reset();
     std::filesystem::remove_all(folder_);
   }
-  void reopen(std::size_t queue_limit = 20000) {
+  void reopen(std::size_t queue_limit = 20000, std::size_t queue_bytes = DatabaseOptions{}.write_queue_bytes) {
     database_.reset();
-    database_ = std::move(Database::open({.path = file(), .write_queue_limit = queue_limit}, LogSink::none(), metrics_)).value();
+    database_ = std::move(Database::open({.path = file(), .write_queue_limit = queue_limit, .write_queue_bytes = queue_bytes}, LogSink::none(), metrics_)).value();
   }
   std::string file() const { return folder_ + "/test.db"; }
 
@@ -306,6 +306,38 @@ TEST_F(DatabaseTest, IdleWorkRunsUntilItHasNothingLeft) {
     EXPECT_EQ((co_await self->rows()).value(), 4);
   };
   shards_.run(check(this));
+}
+
+TEST_F(DatabaseTest, BytesThatWaitHaveALimit) {
+  reopen(20000, 1000);
+  std::promise<void> blocked, release;
+  auto block = [](DatabaseTest* self, std::promise<void>* entered, std::shared_future<void> end) -> asio::awaitable<void> {
+    auto job = [entered, end](Connection&) -> Result<bool> {
+      entered->set_value();
+      end.wait();
+      return true;
+    };
+    EXPECT_TRUE(co_await self->database_->write(Atomicity::single_statement, std::move(job), {}));
+  };
+  using Outcome = std::optional<Result<void>>;
+  auto put = [](DatabaseTest* self, std::string v, std::size_t bytes, Outcome* out) -> asio::awaitable<void> {
+    out->emplace(co_await self->database_->write(Atomicity::single_statement, [v](Connection& c) { return insert(c, v); }, {}, bytes));
+  };
+  auto blocker = asio::co_spawn(shards_.executor(0), block(this, &blocked, release.get_future().share()), asio::use_future);
+  blocked.get_future().wait();
+  Outcome large, small, more, after;
+  auto taken = asio::co_spawn(shards_.executor(0), put(this, "large", 5000, &large), asio::use_future);  // alone: whatever its size
+  auto light = asio::co_spawn(shards_.executor(0), put(this, "small", 0, &small), asio::use_future);
+  asio::co_spawn(shards_.executor(0), put(this, "more", 1, &more), asio::use_future).get();
+  release.set_value();
+  for (auto* write : {&blocker, &taken, &light}) write->get();
+  EXPECT_TRUE(*large);
+  EXPECT_TRUE(*small);
+  ASSERT_FALSE(*more);
+  EXPECT_EQ(more->error().kind, core::ErrorKind::overloaded);
+  EXPECT_TRUE(more->error().retry_after);
+  shards_.run(put(this, "after", 900, &after));
+  EXPECT_TRUE(*after) << "what was written waits no more";
 }
 
 }  // namespace

@@ -213,8 +213,9 @@ class SqliteLogStore final : public core::LogStore {
 
   core::awaitable<core::Result<core::Appended>> append(core::LogRecord record, core::CallContext context) override {
     record.hops = core::shorten_hops(record.hops, record.created_at);
+    const auto bytes = record.name.size() + record.data.size();
     auto job = [record = std::move(record), book = book_](Connection& connection) { return append_now(connection, record, book); };
-    return database_.write(Atomicity::single_statement, std::move(job), std::move(context));
+    return database_.write(Atomicity::single_statement, std::move(job), std::move(context), bytes);
   }
 
   core::awaitable<core::Result<core::LogPage>> list(core::LogQuery query, core::CallContext context) override;

@@ -112,6 +112,38 @@ TEST_F(QueueTest, StoredWaitsForTheHandlersReplyOrError) {
   EXPECT_EQ(handler.seen().size(), 4u);
 }
 
+TEST_F(QueueTest, BytesThatWaitForACommitHaveALimit) {
+  options_.max_waiting_bytes = 1000;
+  open();
+  std::promise<void> blocked, release;
+  auto block = [](runtime::sqlite::Database* database, std::promise<void>* entered, std::shared_future<void> end) -> asio::awaitable<void> {
+    auto job = [entered, end](runtime::sqlite::Connection&) -> Result<bool> {
+      entered->set_value();
+      end.wait();
+      return true;
+    };
+    EXPECT_TRUE(co_await database->write(runtime::sqlite::Atomicity::single_statement, std::move(job), {}));
+  };
+  auto blocker = asio::co_spawn(shards_.executor(1), block(database_.get(), &blocked, release.get_future().share()), asio::use_future);
+  blocked.get_future().wait();
+  auto put = [](EmbeddedQueue* queue, std::string id, std::optional<Result<Reply>>* out) -> asio::awaitable<void> {
+    out->emplace(co_await queue->publish(log_request(id, std::string(600, 'x')), {}));
+  };
+  // One shard, so the first waits before the second is asked.
+  std::optional<Result<Reply>> first, second;
+  auto waits = asio::co_spawn(shards_.executor(0), put(queue_.get(), "a", &first), asio::use_future);
+  asio::co_spawn(shards_.executor(0), put(queue_.get(), "b", &second), asio::use_future).get();
+  release.set_value();
+  blocker.get();
+  waits.get();
+  EXPECT_TRUE(*first);
+  ASSERT_FALSE(*second);
+  EXPECT_EQ(second->error().kind, ErrorKind::overloaded);
+  EXPECT_TRUE(second->error().retry_after);
+  EXPECT_TRUE(publish(log_request("b", std::string(600, 'x')))) << "what is committed waits no more";
+  EXPECT_EQ(ledger().accepted, 2);
+}
+
 TEST_F(QueueTest, StoredWithoutAConsumerIsUnavailable) {
   open();
   auto result = publish(log_request("a", "data", Ack::stored));

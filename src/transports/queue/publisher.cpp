@@ -49,6 +49,7 @@ class PublishOp final : public WriteOp {
 
   void answer(const Error* failure) override {
     state_.publishing.fetch_sub(1);
+    state_.publishing_bytes.fetch_sub(static_cast<std::int64_t>(message_.payload.size()));
     if (failure || inserted_ != Inserted::queued) state_.forget(static_cast<std::int64_t>(message_.payload.size()));
     if (failure) {
       if (wait_ && wait_->seq) state_.waiters.remove(wait_->seq, completion_);
@@ -79,13 +80,18 @@ class PublishOp final : public WriteOp {
 
 /// Counts the message as held before it is, so that the limit holds for publishes under way too.
 Result<void> Publisher::reserve(std::int64_t bytes) {
-  if (state_.publishing.fetch_add(1) >= state_.options.max_waiting_writes) {
+  const auto leave = [&] {
     state_.publishing.fetch_sub(1);
+    state_.publishing_bytes.fetch_sub(bytes);
+  };
+  const bool busy = state_.publishing.fetch_add(1) >= state_.options.max_waiting_writes;
+  if (state_.publishing_bytes.fetch_add(bytes) + bytes > state_.options.max_waiting_bytes || busy) {
+    leave();
     return overloaded("the queue is busy, try again later");
   }
   const bool full = state_.held.fetch_add(1) >= state_.options.max_messages;
   if (state_.held_bytes.fetch_add(bytes) + bytes > state_.options.max_bytes || full) {
-    state_.publishing.fetch_sub(1);
+    leave();
     state_.forget(bytes);
     state_.metrics.refused.add();
     return overloaded("the queue is full");

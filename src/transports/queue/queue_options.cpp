@@ -7,6 +7,7 @@ void QueueOptions::describe(runtime::OptionVisitor& v) {
   v.field("max_messages", max_messages, "Messages the embedded queue holds, dead letters included; more are refused with 429");
   v.field("max_bytes", max_bytes, "Bytes of payload it holds, likewise");
   v.field("max_waiting_writes", max_waiting_writes, "Messages that may wait for a commit; more are refused with 429");
+  v.field("max_waiting_bytes", max_waiting_bytes, "Bytes of payload that may wait for a commit, likewise");
   v.field("max_waiters", max_waiters, "Callers that may wait for `stored` over the queue; more are refused with 429");
   v.field("max_transient", max_transient, "Log-ins that may wait in memory for the consumer; more are refused with 429");
   v.field("max_wait", max_wait, "How long a caller without a deadline waits for `stored`");
@@ -32,6 +33,7 @@ runtime::Problems QueueOptions::validate() const {
   range("max_messages", max_messages, std::int64_t{1}, kBillion);
   range("max_bytes", max_bytes, std::int64_t{1'048'576}, kBillion * 1000);
   range("max_waiting_writes", max_waiting_writes, std::int64_t{1}, std::int64_t{1'000'000});
+  range("max_waiting_bytes", max_waiting_bytes, std::int64_t{1'048'576}, kBillion * 1000);
   range("max_waiters", max_waiters, std::int64_t{0}, std::int64_t{1'000'000});
   range("max_transient", max_transient, std::int64_t{0}, std::int64_t{1'000'000});
   range("max_wait", max_wait.count(), std::int64_t{1}, kDayMs);

@@ -12,6 +12,7 @@ struct QueueOptions {
   std::int64_t max_messages = 1'000'000;          ///< queued and dead-lettered together; one more is refused
   std::int64_t max_bytes = 1'073'741'824;         ///< payloads of the same
   std::int64_t max_waiting_writes = 20'000;       ///< publishes that wait for a commit; one more is refused
+  std::int64_t max_waiting_bytes = 268'435'456;   ///< payloads of the same
   std::int64_t max_waiters = 10'000;              ///< callers that wait for `stored`
   std::int64_t max_transient = 1'000;             ///< log-ins that wait in memory for the consumer
   std::chrono::milliseconds max_wait{300'000};    ///< how long a caller without a deadline waits for `stored`

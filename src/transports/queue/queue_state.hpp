@@ -43,7 +43,7 @@ struct QueueState {
   Waiters waiters;
   std::atomic<std::int64_t> held{0}, held_bytes{0};  ///< queued and dead-lettered, with publishes under way
   std::atomic<std::int64_t> dead{0};
-  std::atomic<std::int64_t> publishing{0}, waiting{0};
+  std::atomic<std::int64_t> publishing{0}, publishing_bytes{0}, waiting{0};
 };
 
 }  // namespace flexi::transports::queue
