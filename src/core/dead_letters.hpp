@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -23,15 +24,30 @@ struct DeadLetterPage {
   std::string next;
 };
 
+/// Which letter: ids are scoped by action, so letters of several actions may share one.
+struct DeadLetterKey {
+  DeadLetterKey(MessageId id_, std::string action_ = {}) : id(std::move(id_)), action(std::move(action_)) {}  // implicit: nearly always the id says it
+  MessageId id;
+  std::string action;  ///< empty: whichever has the id
+};
+
+/// What is said where letters of several actions have the id, and none was named.
+inline Error ambiguous_dead_letter(const std::set<std::string>& actions) {
+  std::string list;
+  for (auto& action : actions) list.append(list.empty() ? "" : ", ").append(action);
+  return conflict("dead letters of several actions have this id: say which with action, one of " + list);
+}
+
 /// What a queue gave up on, kept until somebody replays or discards it.
 class DeadLetters {
  public:
   virtual ~DeadLetters() = default;
   virtual awaitable<Result<DeadLetterPage>> list(unsigned limit, std::string cursor, CallContext context) = 0;
-  virtual awaitable<Result<DeadLetter>> get(MessageId id, CallContext context) = 0;
+  /// @return not_found; conflict where letters of several actions have the id and `key` names none of them (likewise below)
+  virtual awaitable<Result<DeadLetter>> get(DeadLetterKey key, CallContext context) = 0;
   /// Back into the queue with a fresh count of attempts.
-  virtual awaitable<Result<void>> replay(MessageId id, CallContext context) = 0;
-  virtual awaitable<Result<void>> discard(MessageId id, CallContext context) = 0;
+  virtual awaitable<Result<void>> replay(DeadLetterKey key, CallContext context) = 0;
+  virtual awaitable<Result<void>> discard(DeadLetterKey key, CallContext context) = 0;
 };
 
 }  // namespace flexi::core

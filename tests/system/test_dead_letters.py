@@ -56,6 +56,35 @@ def test_the_command_line_does_the_same(own, unique):
         eventually(lambda: len(client.get("/dlq").json()["data"]) == 2, "they die again")
 
 
+def test_letters_of_two_actions_under_one_key_are_told_apart(own, unique):
+    key = {"Idempotency-Key": unique}
+    mail = {"to": "you@example.com", "message": "x"}
+    with own.client() as client:
+        # Both services know the id already with another content, so what comes by the queue is a dead letter of each.
+        envelope(client.post("/log", json={"name": "first", "data": "x"}, headers=key), 202)
+        envelope(client.post("/send", json={**mail, "subject": "first"}, headers=key), 202)
+        envelope(post_log(client, "second", "x", headers=key, via="amqp", ack="accepted"), 202)
+        envelope(client.post("/handle", json={"action": "mail", "via": "amqp", "ack": "accepted", "mail": {**mail, "subject": "second"}}, headers=key), 202)
+        eventually(lambda: len(client.get("/dlq").json()["data"]) == 2, "both are dead letters")
+        for answer in (client.get(f"/dlq/{unique}"), client.post(f"/dlq/{unique}/replay"), client.delete(f"/dlq/{unique}")):
+            assert "log, mail" in envelope(answer, 409)["message"]
+        assert run_cli("dlq", "discard", unique, "--url", own.url).returncode == 1
+        assert "second" in run_cli("dlq", "show", unique, "--action", "mail", "--url", own.url).stdout
+        assert len(client.get("/dlq").json()["data"]) == 2, "nobody guessed"
+        envelope(client.delete(f"/dlq/{unique}", params={"action": "log"}), 200)
+        assert [letter["action"] for letter in client.get("/dlq").json()["data"]] == ["mail"]
+        envelope(client.delete(f"/dlq/{unique}", params={"action": "log"}), 404)
+        assert run_cli("dlq", "discard", unique, "--action", "mail", "--url", own.url).returncode == 0
+        assert client.get("/dlq").json()["data"] == []
+
+
+def test_what_lies_among_the_dead_letters_is_not_accepted_again(own, unique):
+    with own.client() as client:
+        poison(client, unique)
+        answer = post_log(client, "second", unique, headers={"Idempotency-Key": unique}, via="amqp", ack="accepted")
+        assert "dead letters" in envelope(answer, 409)["message"], "a 202 would not be the truth"
+
+
 def test_dead_letters_survive_a_crash(make_instance, unique):
     instance = make_instance().start()
     with instance.client() as client:

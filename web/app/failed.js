@@ -16,14 +16,15 @@ export function startFailed() {
 
   const row = (letter) => {
     const path = `/dlq/${encodeURIComponent(letter.id)}`;
+    const which = `?${new URLSearchParams({ action: letter.action })}`;
     const payload = typeof letter.payload === "string" ? pretty(letter.payload) : JSON.stringify(letter.payload, null, 2);
     return h("li", { className: "failed", "data-id": letter.id },
       h("div", { className: "entry-head" }, h("span", { className: "tag" }, String(letter.action)), time(letter.dead_at)),
       h("p", { className: "reason" }, String(letter.reason)),
       h("details", {}, h("summary", {}, `After ${letter.attempts} ${letter.attempts === 1 ? "attempt" : "attempts"}`), h("p", { className: "hint" }, `id ${letter.id}`), h("pre", { tabIndex: 0 }, payload)),
       h("div", { className: "row" },
-        h("button", { type: "button", className: "button small", onclick: () => act("POST", `${path}/replay`) }, "Replay"),
-        sureButton("Discard", "Discard for good?", "button ghost small", () => act("DELETE", path))));
+        h("button", { type: "button", className: "button small", onclick: () => act("POST", `${path}/replay${which}`, letter) }, "Replay"),
+        sureButton("Discard", "Discard for good?", "button ghost small", () => act("DELETE", path + which, letter))));
   };
 
   list = pagedList({

@@ -193,35 +193,39 @@ core::Result<Envelope> dlq_page(const Target& target, unsigned limit, const std:
   return exchange(target, request);
 }
 
+std::string dlq_url(const std::string& id, const char* what, const std::string& action) {
+  return "/dlq/" + url_encode(id) + what + (action.empty() ? "" : "?action=" + url_encode(action));
+}
+
 /// Replays or discards one letter.
-core::Result<Envelope> dlq_act(const Target& target, DlqOptions::What what, const std::string& id) {
+core::Result<Envelope> dlq_act(const Target& target, DlqOptions::What what, const std::string& id, const std::string& action) {
   HttpCall request;
   request.method = what == DlqOptions::What::replay ? "POST" : "DELETE";
-  request.url = "/dlq/" + url_encode(id) + (what == DlqOptions::What::replay ? "/replay" : "");
+  request.url = dlq_url(id, what == DlqOptions::What::replay ? "/replay" : "", action);
   return exchange(target, request);
 }
 
 int dlq_all(const Target& target, DlqOptions::What what) {
   // What is there now: a replayed message that dies again must not be replayed for ever.
-  std::vector<std::string> ids;
+  std::vector<std::pair<std::string, std::string>> letters;  // id, action
   std::string cursor;
   do {
     auto page = dlq_page(target, 500, cursor);
     if (!page) return report(page.error());
     if (page.value().failed()) return refused(page.value());
     if (auto* data = page.value().body.if_contains("data"))
-      for (auto& letter : data->as_array()) ids.push_back(text(letter.as_object(), "id"));
+      for (auto& letter : data->as_array()) letters.emplace_back(text(letter.as_object(), "id"), text(letter.as_object(), "action"));
     cursor = text(page.value().body, "next");
   } while (!cursor.empty());
   std::size_t done = 0;
-  for (auto& id : ids) {
-    auto acted = dlq_act(target, what, id);
+  for (auto& [id, action] : letters) {
+    auto acted = dlq_act(target, what, id, action);
     if (!acted) return report(acted.error());
     if (acted.value().failed() && acted.value().answer.status != 404) return refused(acted.value());
     done += acted.value().failed() ? 0 : 1;  // 404: somebody else was quicker
-    if (::isatty(STDERR_FILENO) && ids.size() > 1) std::cerr << "\r" << done << " of " << ids.size() << std::flush;
+    if (::isatty(STDERR_FILENO) && letters.size() > 1) std::cerr << "\r" << done << " of " << letters.size() << std::flush;
   }
-  if (::isatty(STDERR_FILENO) && ids.size() > 1) std::cerr << "\r";
+  if (::isatty(STDERR_FILENO) && letters.size() > 1) std::cerr << "\r";
   std::cout << done << (what == DlqOptions::What::replay ? " replayed\n" : " discarded\n");
   return exit_ok;
 }
@@ -316,13 +320,13 @@ int dlq(const Target& target, const DlqOptions& options) {
   }
   if (options.what == What::show) {
     HttpCall request;
-    request.url = "/dlq/" + url_encode(options.id);
+    request.url = dlq_url(options.id, "", options.action);
     auto shown = exchange(target, request);
     if (!shown) return report(shown.error());
     if (shown.value().failed()) return refused(shown.value());
     return show_letter(shown.value().body.at("data").as_object(), target.json);
   }
-  auto acted = dlq_act(target, options.what, options.id);
+  auto acted = dlq_act(target, options.what, options.id, options.action);
   if (!acted) return report(acted.error());
   if (acted.value().failed()) return refused(acted.value());
   std::cout << acted.value().message() << "\n";

@@ -28,6 +28,7 @@ struct SendOptions {
 struct DlqOptions {
   enum class What { list, show, replay, discard } what = What::list;
   std::string id{};
+  std::string action{};  ///< of the letter, where those of several have its id
   bool all = false;
   unsigned limit = 50;
 };

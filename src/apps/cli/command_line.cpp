@@ -184,7 +184,10 @@ int run_command_line(int argc, char** argv) {
       }
       return dlq(reached(), letters);
     });
-    if (which != DlqOptions::What::list) sub.add_option("id", letters.id, "The message's id");
+    if (which != DlqOptions::What::list) {
+      sub.add_option("id", letters.id, "The message's id");
+      sub.add_option("--action", letters.action, "log, mail, …: where messages of several have this id");
+    }
     if (which == DlqOptions::What::replay || which == DlqOptions::What::discard) sub.add_flag("--all", letters.all, "All that are there now");
     add_target(sub, target, true);
     return sub;

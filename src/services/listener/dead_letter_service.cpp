@@ -31,11 +31,13 @@ Result<JsonObject> params_of(const core::Request& request) {
   return JsonObject::parse(json->text);
 }
 
-Result<core::MessageId> id_of(const core::Request& request) {
+Result<core::DeadLetterKey> key_of(const core::Request& request) {
   FLEXI_TRY(auto params, params_of(request));
   FLEXI_TRY(auto text, params.required_string("id"));
+  FLEXI_TRY(auto action, params.string("action"));
   FLEXI_TRY(params.nothing_unknown());
-  return core::MessageId::parse(text);
+  FLEXI_TRY(auto id, core::MessageId::parse(text));
+  return core::DeadLetterKey(std::move(id), action.value_or(""));
 }
 
 }  // namespace
@@ -67,10 +69,10 @@ core::awaitable<Result<Reply>> DeadLetterService::list(core::Request request, co
 }
 
 core::awaitable<Result<Reply>> DeadLetterService::one(core::Request request, core::CallContext context) {
-  FLEXI_CO_TRY(auto id, id_of(request));
+  FLEXI_CO_TRY(auto key, key_of(request));
   Reply reply;
   if (request.action == core::actions::kDlqGet) {
-    auto letter = co_await letters_.get(std::move(id), std::move(context));
+    auto letter = co_await letters_.get(std::move(key), std::move(context));
     if (!letter) co_return letter.error();
     JsonWriter json;
     write_letter(json, letter.value());
@@ -79,7 +81,7 @@ core::awaitable<Result<Reply>> DeadLetterService::one(core::Request request, cor
     co_return reply;
   }
   const bool replay = request.action == core::actions::kDlqReplay;
-  auto done = replay ? co_await letters_.replay(id, context) : co_await letters_.discard(id, context);
+  auto done = replay ? co_await letters_.replay(key, context) : co_await letters_.discard(key, context);
   if (!done) co_return done.error();
   reply.message = replay ? "replayed" : "discarded";
   co_return reply;

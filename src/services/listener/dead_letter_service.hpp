@@ -10,7 +10,7 @@ namespace flexi::services::listener {
 class DeadLetterService final : public core::Handler {
  public:
   explicit DeadLetterService(core::DeadLetters& letters) : letters_(letters) {}
-  /// @return invalid_argument that names the field; not_found; unimplemented for other actions
+  /// @return invalid_argument that names the field; not_found; conflict where letters of several actions have the id; unimplemented for other actions
   core::awaitable<core::Result<core::Reply>> handle(core::Request request, core::CallContext context) override;
 
  private:

@@ -2,6 +2,8 @@
 #include "services/listener/joined_dead_letters.hpp"
 
 #include <charconv>
+#include <optional>
+#include <set>
 
 namespace flexi::services::listener {
 
@@ -12,18 +14,6 @@ namespace {
 
 /// What another place may yet know better: this one has not got the letter, or can't say.
 bool ask_on(const core::Error& error) { return error.kind == core::ErrorKind::not_found || core::is_transient(error.kind); }
-
-/// Asks one place after the other; a place that could not be asked outweighs one that has nothing.
-template <class T, class Ask>
-core::awaitable<Result<T>> ask_each(const std::vector<std::reference_wrapper<core::DeadLetters>>& places, Ask ask) {
-  Result<T> answer = core::not_found("no such dead letter");
-  for (auto& place : places) {
-    auto asked = co_await ask(place.get());
-    if (asked || !ask_on(asked.error())) co_return asked;
-    if (asked.error().kind != core::ErrorKind::not_found) answer = asked.error();
-  }
-  co_return answer;
-}
 
 }  // namespace
 
@@ -54,19 +44,48 @@ core::awaitable<Result<DeadLetterPage>> JoinedDeadLetters::list(unsigned limit, 
   co_return page;
 }
 
-core::awaitable<Result<core::DeadLetter>> JoinedDeadLetters::get(core::MessageId id, core::CallContext context) {
-  auto ask = [&](core::DeadLetters& place) { return place.get(id, context); };
-  co_return co_await ask_each<core::DeadLetter>(places_, ask);
+core::awaitable<Result<core::DeadLetter>> JoinedDeadLetters::get(core::DeadLetterKey key, core::CallContext context) {
+  std::optional<core::DeadLetter> first;
+  std::set<std::string> actions;
+  Result<core::DeadLetter> answer = core::not_found("no such dead letter");
+  for (auto& place : places_) {
+    auto asked = co_await place.get().get(key, context);
+    if (asked) {
+      actions.insert(asked.value().action);
+      if (!first) first = std::move(asked).value();
+      if (!key.action.empty()) break;
+    } else if (!ask_on(asked.error())) {
+      co_return asked;
+    } else if (asked.error().kind != core::ErrorKind::not_found) {
+      answer = asked.error();
+    }
+  }
+  if (actions.size() > 1) co_return core::ambiguous_dead_letter(actions);
+  if (first) co_return std::move(*first);
+  co_return answer;
 }
 
-core::awaitable<Result<void>> JoinedDeadLetters::replay(core::MessageId id, core::CallContext context) {
-  auto ask = [&](core::DeadLetters& place) { return place.replay(id, context); };
-  co_return co_await ask_each<void>(places_, ask);
+core::awaitable<Result<void>> JoinedDeadLetters::end(End how, core::DeadLetterKey key, core::CallContext context) {
+  if (key.action.empty()) {
+    auto meant = co_await get(key, context);
+    if (!meant) co_return meant.error();
+    key.action = meant.value().action;
+  }
+  Result<void> answer = core::not_found("no such dead letter");
+  for (auto& place : places_) {
+    auto ended = co_await (place.get().*how)(key, context);
+    if (ended || !ask_on(ended.error())) co_return ended;
+    if (ended.error().kind != core::ErrorKind::not_found) answer = ended.error();
+  }
+  co_return answer;
 }
 
-core::awaitable<Result<void>> JoinedDeadLetters::discard(core::MessageId id, core::CallContext context) {
-  auto ask = [&](core::DeadLetters& place) { return place.discard(id, context); };
-  co_return co_await ask_each<void>(places_, ask);
+core::awaitable<Result<void>> JoinedDeadLetters::replay(core::DeadLetterKey key, core::CallContext context) {
+  return end(&core::DeadLetters::replay, std::move(key), std::move(context));
+}
+
+core::awaitable<Result<void>> JoinedDeadLetters::discard(core::DeadLetterKey key, core::CallContext context) {
+  return end(&core::DeadLetters::discard, std::move(key), std::move(context));
 }
 
 }  // namespace flexi::services::listener

@@ -16,12 +16,15 @@ class JoinedDeadLetters final : public core::DeadLetters {
   explicit JoinedDeadLetters(std::vector<std::reference_wrapper<core::DeadLetters>> places) : places_(std::move(places)) {}
   /// @return invalid_argument for a cursor that is not one
   core::awaitable<core::Result<core::DeadLetterPage>> list(unsigned limit, std::string cursor, core::CallContext context) override;
-  /// Where a place can't be asked, the others are; not_found only where all were.
-  core::awaitable<core::Result<core::DeadLetter>> get(core::MessageId id, core::CallContext context) override;
-  core::awaitable<core::Result<void>> replay(core::MessageId id, core::CallContext context) override;
-  core::awaitable<core::Result<void>> discard(core::MessageId id, core::CallContext context) override;
+  /// Where a place can't be asked, the others are; not_found only where all were, and conflict by those that were.
+  core::awaitable<core::Result<core::DeadLetter>> get(core::DeadLetterKey key, core::CallContext context) override;
+  core::awaitable<core::Result<void>> replay(core::DeadLetterKey key, core::CallContext context) override;
+  core::awaitable<core::Result<void>> discard(core::DeadLetterKey key, core::CallContext context) override;
 
  private:
+  using End = core::awaitable<core::Result<void>> (core::DeadLetters::*)(core::DeadLetterKey, core::CallContext);
+  /// In the first place that has it. A place that could not be asked outweighs one that has nothing.
+  core::awaitable<core::Result<void>> end(End how, core::DeadLetterKey key, core::CallContext context);
   std::vector<std::reference_wrapper<core::DeadLetters>> places_;
 };
 

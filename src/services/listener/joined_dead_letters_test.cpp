@@ -17,6 +17,7 @@ class Place final : public core::DeadLetters {
     for (int i = 0; i < count; ++i) letters.push_back(name + std::to_string(i));
   }
   std::vector<std::string> letters;
+  std::string action = "log";
   bool down = false;
 
   core::awaitable<Result<core::DeadLetterPage>> list(unsigned limit, std::string cursor, core::CallContext) override {
@@ -27,15 +28,16 @@ class Place final : public core::DeadLetters {
     if (at < letters.size()) page.next = std::to_string(at);
     co_return page;
   }
-  core::awaitable<Result<core::DeadLetter>> get(core::MessageId id, core::CallContext) override {
+  core::awaitable<Result<core::DeadLetter>> get(core::DeadLetterKey key, core::CallContext) override {
     if (down) co_return core::unavailable("down");
     for (auto& letter : letters)
-      if (letter == id.str()) co_return core::DeadLetter{.id = id};
+      if (letter == key.id.str() && (key.action.empty() || key.action == action)) co_return core::DeadLetter{.id = key.id, .action = action};
     co_return core::not_found("none");
   }
-  core::awaitable<Result<void>> replay(core::MessageId id, core::CallContext context) override { return discard(id, context); }
-  core::awaitable<Result<void>> discard(core::MessageId id, core::CallContext) override {
-    if (std::erase(letters, id.str()) == 0) co_return core::not_found("none");
+  core::awaitable<Result<void>> replay(core::DeadLetterKey key, core::CallContext context) override { return discard(key, context); }
+  core::awaitable<Result<void>> discard(core::DeadLetterKey key, core::CallContext) override {
+    if (down) co_return core::unavailable("down");
+    if ((!key.action.empty() && key.action != action) || std::erase(letters, key.id.str()) == 0) co_return core::not_found("none");
     co_return core::ok();
   }
 };
@@ -93,6 +95,27 @@ TEST_F(JoinedDeadLettersTest, APlaceThatCantBeAskedHidesNoLetterAndIsNotAnAbsenc
   queue.down = true;
   EXPECT_TRUE(run(joined.get(id("s1"), {})));
   EXPECT_EQ(run(joined.get(id("nowhere"), {})).error().kind, core::ErrorKind::unavailable);
+}
+
+TEST_F(JoinedDeadLettersTest, LettersOfSeveralActionsUnderOneIdAreToldApart) {
+  spool.action = "mail";
+  spool.letters = queue.letters = {"one"};
+  EXPECT_EQ(run(joined.get(id("one"), {})).error().kind, core::ErrorKind::conflict);
+  const auto ambiguous = run(joined.discard(id("one"), {}));
+  ASSERT_FALSE(ambiguous);
+  EXPECT_EQ(ambiguous.error().kind, core::ErrorKind::conflict);
+  EXPECT_NE(ambiguous.error().message.find("log, mail"), std::string::npos) << ambiguous.error().message;
+  EXPECT_EQ(run(joined.replay(id("one"), {})).error().kind, core::ErrorKind::conflict);
+  ASSERT_TRUE(run(joined.discard({id("one"), "mail"}, {})));
+  EXPECT_TRUE(spool.letters.empty());
+  EXPECT_EQ(queue.letters.size(), 1u);
+  EXPECT_TRUE(run(joined.replay(id("one"), {})));
+}
+
+TEST_F(JoinedDeadLettersTest, OneActionInBothPlacesIsNotAmbiguous) {
+  spool.letters = queue.letters = {"one"};
+  EXPECT_EQ(run(joined.get(id("one"), {})).value().action, "log");
+  EXPECT_TRUE(run(joined.discard(id("one"), {})));
 }
 
 }  // namespace

@@ -42,15 +42,15 @@ class FakeLetters final : public core::DeadLetters {
     asked = std::to_string(limit) + "/" + cursor;
     co_return core::DeadLetterPage{letters, "more"};
   }
-  core::awaitable<Result<core::DeadLetter>> get(core::MessageId id, core::CallContext) override {
+  core::awaitable<Result<core::DeadLetter>> get(core::DeadLetterKey key, core::CallContext) override {
     for (auto& letter : letters)
-      if (letter.id == id) co_return letter;
+      if (letter.id == key.id && (key.action.empty() || letter.action == key.action)) co_return letter;
     co_return core::not_found("no dead letter with this id");
   }
-  core::awaitable<Result<void>> replay(core::MessageId id, core::CallContext) override { return remove(std::move(id)); }
-  core::awaitable<Result<void>> discard(core::MessageId id, core::CallContext) override { return remove(std::move(id)); }
-  core::awaitable<Result<void>> remove(core::MessageId id) {
-    if (std::erase_if(letters, [&](auto& letter) { return letter.id == id; }) == 0) co_return core::not_found("no dead letter with this id");
+  core::awaitable<Result<void>> replay(core::DeadLetterKey key, core::CallContext) override { return remove(std::move(key)); }
+  core::awaitable<Result<void>> discard(core::DeadLetterKey key, core::CallContext) override { return remove(std::move(key)); }
+  core::awaitable<Result<void>> remove(core::DeadLetterKey key) {
+    if (std::erase_if(letters, [&](auto& letter) { return letter.id == key.id && (key.action.empty() || letter.action == key.action); }) == 0) co_return core::not_found("no dead letter with this id");
     co_return core::ok();
   }
 

@@ -57,10 +57,10 @@ class AmqpTransport final : public core::Transport, public core::DeadLetters {
   core::Result<std::unique_ptr<core::Client>> connect();
 
   core::awaitable<core::Result<core::DeadLetterPage>> list(unsigned limit, std::string cursor, core::CallContext context) override;
-  core::awaitable<core::Result<core::DeadLetter>> get(core::MessageId id, core::CallContext context) override;
+  core::awaitable<core::Result<core::DeadLetter>> get(core::DeadLetterKey key, core::CallContext context) override;
   /// Confirmed in its queue before it leaves the dead letters.
-  core::awaitable<core::Result<void>> replay(core::MessageId id, core::CallContext context) override;
-  core::awaitable<core::Result<void>> discard(core::MessageId id, core::CallContext context) override;
+  core::awaitable<core::Result<void>> replay(core::DeadLetterKey key, core::CallContext context) override;
+  core::awaitable<core::Result<void>> discard(core::DeadLetterKey key, core::CallContext context) override;
 
   /// Every queue that exists, asked for now.
   core::awaitable<core::Result<std::vector<QueueDepth>>> depths(core::CallContext context);

@@ -205,6 +205,8 @@ Result<Place> parse_cursor(const std::string& text) {
 
 core::Error no_such_letter() { return core::not_found("no dead letter with this id"); }
 
+bool means(const core::DeadLetterKey& key, const DeadLetter& letter) { return letter.id == key.id && (key.action.empty() || letter.action == key.action); }
+
 /// The newest of each action and id: a process that dies before its acknowledgement leaves a letter twice.
 class List final : public Looker {
  public:
@@ -226,44 +228,47 @@ class List final : public Looker {
   std::map<std::pair<std::string, std::string>, DeadLetter> found;
 };
 
-/// The newest with an id.
+/// The newest of those that a key means, and of which actions they are.
 class Find final : public Looker {
  public:
-  explicit Find(core::MessageId wanted) : id(std::move(wanted)) {}
+  explicit Find(core::DeadLetterKey wanted) : key(std::move(wanted)) {}
   core::awaitable<Result<void>> look(const WorkQueue& work, Letters& letters) override {
     for (auto& letter : letters.taken) {
       auto read = read_dead_letter(work.action, work.queue, letter.message);
-      if (read.id == id && (!found || place_of(*found) < place_of(read))) found = std::move(read);
+      if (!means(key, read)) continue;
+      actions.insert(read.action);
+      if (!found || place_of(*found) < place_of(read)) found = std::move(read);
     }
     co_return core::ok();
   }
-  const core::MessageId id;
+  const core::DeadLetterKey key;
+  std::set<std::string> actions;
   std::optional<DeadLetter> found;
 };
 
-/// Replays or discards all with an id.
+/// Replays or discards all that a key means.
 class End final : public Looker {
  public:
-  End(core::MessageId wanted, Desk::Fate f, Teller& t) : id(std::move(wanted)), fate(f), teller(t) {}
+  End(core::DeadLetterKey wanted, Desk::Fate f, Teller& t) : key(std::move(wanted)), fate(f), teller(t) {}
   core::awaitable<Result<void>> look(const WorkQueue& work, Letters& letters) override {
     for (auto& letter : letters.taken) {
       auto read = read_dead_letter(work.action, work.queue, letter.message);
-      if (read.id != id) continue;
+      if (!means(key, read)) continue;
       if (fate == Desk::Fate::replay) {
         if (letter.message.truncated()) co_return core::invalid_argument("its body is larger than amqp.max_body_bytes allows");
         auto again = for_replay(letter.message);
-        again.message_id = id.str();
+        again.message_id = key.id.str();
         auto published = co_await letters.publish(work.queue, again);
         if (!published) co_return published.error();
       }
       // Only now: a process that dies in between leaves it twice, which its id makes harmless.
       letters.ack(letter.tag);
       ++ended;
-      teller.tell({fate == Desk::Fate::replay ? EventKind::replayed : EventKind::discarded, read.action, id.str(), "operator"});
+      teller.tell({fate == Desk::Fate::replay ? EventKind::replayed : EventKind::discarded, read.action, key.id.str(), "operator"});
     }
     co_return core::ok();
   }
-  const core::MessageId id;
+  const core::DeadLetterKey key;
   const Desk::Fate fate;
   Teller& teller;
   std::size_t ended = 0;
@@ -293,16 +298,23 @@ core::awaitable<Result<core::DeadLetterPage>> Desk::list(unsigned limit, std::st
   co_return page;
 }
 
-core::awaitable<Result<DeadLetter>> Desk::get(core::MessageId id, core::CallContext context) {
-  Find find(std::move(id));
+core::awaitable<Result<DeadLetter>> Desk::get(core::DeadLetterKey key, core::CallContext context) {
+  Find find(std::move(key));
   auto looked = co_await visit_letters(executor_, shared_, std::move(context), find);
   if (!looked) co_return looked.error();
   if (!find.found) co_return no_such_letter();
+  if (find.actions.size() > 1) co_return core::ambiguous_dead_letter(find.actions);
   co_return *find.found;
 }
 
-core::awaitable<Result<void>> Desk::end(core::MessageId id, Fate fate, core::CallContext context) {
-  End end(std::move(id), fate, shared_.teller);
+core::awaitable<Result<void>> Desk::end(core::DeadLetterKey key, Fate fate, core::CallContext context) {
+  if (key.action.empty()) {
+    // A look first: the letters of one queue are out of hand before those of the next are seen.
+    auto meant = co_await get(key, context);
+    if (!meant) co_return meant.error();
+    key.action = meant.value().action;
+  }
+  End end(std::move(key), fate, shared_.teller);
   auto looked = co_await visit_letters(executor_, shared_, std::move(context), end);
   if (!looked) co_return looked.error();
   if (end.ended == 0) co_return no_such_letter();

@@ -18,10 +18,10 @@ class Desk {
   Desk(boost::asio::any_io_executor executor, const Shared& shared) : executor_(std::move(executor)), shared_(shared) {}
 
   core::awaitable<core::Result<core::DeadLetterPage>> list(unsigned limit, std::string cursor, core::CallContext context);
-  core::awaitable<core::Result<core::DeadLetter>> get(core::MessageId id, core::CallContext context);
+  core::awaitable<core::Result<core::DeadLetter>> get(core::DeadLetterKey key, core::CallContext context);
   enum class Fate { replay, discard };
-  /// Every dead letter with this id.
-  core::awaitable<core::Result<void>> end(core::MessageId id, Fate fate, core::CallContext context);
+  /// Every dead letter that `key` means.
+  core::awaitable<core::Result<void>> end(core::DeadLetterKey key, Fate fate, core::CallContext context);
   core::awaitable<core::Result<std::vector<QueueDepth>>> depths(core::CallContext context);
   /// As depths() was told; empty: it did not get so far.
   const std::string& server_version() const { return server_version_; }

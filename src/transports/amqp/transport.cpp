@@ -152,22 +152,22 @@ core::awaitable<Result<core::DeadLetterPage>> AmqpTransport::list(unsigned limit
   co_return co_await there(impl_->scope.executor(), desk.list(limit, std::move(cursor), std::move(context)));
 }
 
-core::awaitable<Result<core::DeadLetter>> AmqpTransport::get(core::MessageId id, core::CallContext context) {
+core::awaitable<Result<core::DeadLetter>> AmqpTransport::get(core::DeadLetterKey key, core::CallContext context) {
   if (!impl_->own) co_return no_url();
   Desk desk(impl_->scope.executor(), *impl_->own);
-  co_return co_await there(impl_->scope.executor(), desk.get(std::move(id), std::move(context)));
+  co_return co_await there(impl_->scope.executor(), desk.get(std::move(key), std::move(context)));
 }
 
-core::awaitable<Result<void>> AmqpTransport::replay(core::MessageId id, core::CallContext context) {
+core::awaitable<Result<void>> AmqpTransport::replay(core::DeadLetterKey key, core::CallContext context) {
   if (!impl_->own) co_return no_url();
   Desk desk(impl_->scope.executor(), *impl_->own);
-  co_return co_await there(impl_->scope.executor(), desk.end(std::move(id), Desk::Fate::replay, std::move(context)));
+  co_return co_await there(impl_->scope.executor(), desk.end(std::move(key), Desk::Fate::replay, std::move(context)));
 }
 
-core::awaitable<Result<void>> AmqpTransport::discard(core::MessageId id, core::CallContext context) {
+core::awaitable<Result<void>> AmqpTransport::discard(core::DeadLetterKey key, core::CallContext context) {
   if (!impl_->own) co_return no_url();
   Desk desk(impl_->scope.executor(), *impl_->own);
-  co_return co_await there(impl_->scope.executor(), desk.end(std::move(id), Desk::Fate::discard, std::move(context)));
+  co_return co_await there(impl_->scope.executor(), desk.end(std::move(key), Desk::Fate::discard, std::move(context)));
 }
 
 core::awaitable<Result<std::vector<QueueDepth>>> AmqpTransport::depths(core::CallContext context) {

@@ -292,6 +292,76 @@ TEST_F(QueueTest, ReplayStartsAfreshAndDiscardEndsIt) {
   EXPECT_TRUE(ledger().adds_up());
 }
 
+TEST_F(QueueTest, DeadLettersOfSeveralActionsUnderOneIdAreToldApart) {
+  open();
+  ScriptedHandler handler([](const Request&, unsigned) -> Result<Reply> { return core::not_found("no such service"); });
+  serve(handler);
+  auto mail = log_request("two");
+  mail.action = "mail";
+  mail.payload = core::Mail{.from = "", .to = "a@example.com", .subject = "s", .message = "m"};
+  ASSERT_TRUE(publish(log_request("two")));
+  ASSERT_TRUE(publish(mail));
+  ASSERT_TRUE(eventually([&] { return ledger().dead_lettered == 2; }));
+  const auto two = core::MessageId::parse("two").value();
+  for (auto& refused : {run(queue_->discard(two, {})), run(queue_->replay(two, {}))}) {
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().kind, ErrorKind::conflict);
+    EXPECT_NE(refused.error().message.find("log, mail"), std::string::npos) << refused.error().message;
+  }
+  EXPECT_EQ(run(queue_->get(two, {})).error().kind, ErrorKind::conflict);
+  EXPECT_EQ(run(queue_->get({two, "log"}, {})).value().action, "log");
+  EXPECT_EQ(run(queue_->discard({two, "auth"}, {})).error().kind, ErrorKind::not_found);
+  EXPECT_EQ(ledger().dead_lettered, 2) << "nobody guessed";
+  ASSERT_TRUE(run(queue_->discard({two, "log"}, {})));
+  ASSERT_EQ(dead().letters.size(), 1u);
+  EXPECT_EQ(dead().letters[0].action, "mail");
+  ASSERT_TRUE(run(queue_->replay(two, {}))) << "one is left, so the id says it";
+  ASSERT_TRUE(handler.wait_for_calls(3));
+  EXPECT_EQ(ledger().discarded, 1);
+  EXPECT_TRUE(ledger().adds_up());
+}
+
+TEST_F(QueueTest, AnIdAmongTheDeadLettersIsAConflictHoweverItIsAcknowledged) {
+  open();
+  std::atomic<bool> up{false};
+  ScriptedHandler handler([&up](const Request&, unsigned) -> Result<Reply> {
+    if (up) return Reply{.message = "logged"};
+    return core::not_found("no such service");
+  });
+  serve(handler);
+  ASSERT_TRUE(publish(log_request("a")));
+  ASSERT_TRUE(eventually([&] { return ledger().dead_lettered == 1; }));
+  for (auto ack : {Ack::accepted, Ack::stored}) {
+    const auto again = publish(log_request("a", "data", ack));
+    ASSERT_FALSE(again) << "nothing would come of it";
+    EXPECT_EQ(again.error().kind, ErrorKind::conflict);
+    EXPECT_NE(again.error().message.find("replay or discard"), std::string::npos) << again.error().message;
+  }
+  EXPECT_EQ(ledger().duplicates, 0);
+  up = true;
+  ASSERT_TRUE(run(queue_->replay(core::MessageId::parse("a").value(), {})));
+  ASSERT_TRUE(eventually([&] { return ledger().stored == 1; }));
+  EXPECT_TRUE(publish(log_request("a")).value().duplicate);
+}
+
+TEST_F(QueueTest, APageOfLongDeadLettersEndsEarlyAndGoesOn) {
+  open();
+  ScriptedHandler handler([](const Request&, unsigned) -> Result<Reply> { return core::not_found("no"); });
+  serve(handler);
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(publish(log_request("m" + std::to_string(i), std::string(900'000, 'x'))));
+  ASSERT_TRUE(eventually([&] { return ledger().dead_lettered == 5; }));
+  std::size_t seen = 0;
+  std::string cursor;
+  do {
+    auto page = run(queue_->list(500, cursor, {})).value();
+    ASSERT_FALSE(page.letters.empty());
+    EXPECT_LE(page.letters.size(), 2u);
+    seen += page.letters.size();
+    cursor = page.next;
+  } while (!cursor.empty());
+  EXPECT_EQ(seen, 5u);
+}
+
 TEST_F(QueueTest, OfTwoRacingReplaysOneWins) {
   open();
   ScriptedHandler handler([](const Request&, unsigned attempt) -> Result<Reply> {

@@ -160,23 +160,23 @@ core::awaitable<Result<core::DeadLetterPage>> EmbeddedQueue::list(unsigned limit
   co_return co_await impl_->database.read(std::move(job), std::move(context));
 }
 
-core::awaitable<Result<core::DeadLetter>> EmbeddedQueue::get(core::MessageId id, core::CallContext context) {
-  auto job = [id = std::move(id)](Connection& c) { return QueueTable::get_dead(c, id.str()); };
+core::awaitable<Result<core::DeadLetter>> EmbeddedQueue::get(core::DeadLetterKey key, core::CallContext context) {
+  auto job = [key = std::move(key)](Connection& c) { return QueueTable::get_dead(c, key); };
   co_return co_await impl_->database.read(std::move(job), std::move(context));
 }
 
-core::awaitable<Result<void>> EmbeddedQueue::replay(core::MessageId id, core::CallContext context) {
+core::awaitable<Result<void>> EmbeddedQueue::replay(core::DeadLetterKey key, core::CallContext context) {
   if (context.expired()) co_return runtime::cancelled_error(core::Sent::no);
-  auto job = [id = std::move(id), state = &impl_->state](Connection& c, QueueTable& table) { return table.replay(c, id.str(), state->now_micros()); };
+  auto job = [key = std::move(key), state = &impl_->state](Connection& c, QueueTable& table) { return table.replay(c, key, state->now_micros()); };
   auto count = [state = &impl_->state](const std::int64_t& moved) { state->dead.fetch_sub(moved); };
   auto moved = co_await impl_->state.writes.call<std::int64_t>(std::move(job), true, std::move(count));
   if (!moved) co_return moved.error();
   co_return core::ok();
 }
 
-core::awaitable<Result<void>> EmbeddedQueue::discard(core::MessageId id, core::CallContext context) {
+core::awaitable<Result<void>> EmbeddedQueue::discard(core::DeadLetterKey key, core::CallContext context) {
   if (context.expired()) co_return runtime::cancelled_error(core::Sent::no);
-  auto job = [id = std::move(id), state = &impl_->state](Connection& c, QueueTable& table) { return table.discard(c, id.str(), state->now_micros()); };
+  auto job = [key = std::move(key), state = &impl_->state](Connection& c, QueueTable& table) { return table.discard(c, key, state->now_micros()); };
   auto count = [state = &impl_->state](const std::pair<std::int64_t, std::int64_t>& removed) {
     state->dead.fetch_sub(removed.second);
     state->held.fetch_sub(removed.second);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Dead letters, receipts, the ledger and retention: what operators see of QueueTable.
 #include <charconv>
+#include <set>
 
 #include "core/hops.hpp"
 #include "core/timestamp.hpp"
@@ -24,6 +25,29 @@ Result<core::DeadLetter> read_letter(const Statement& row) {
   letter.attempts = static_cast<unsigned>(row.integer(5));
   letter.accepted_at = core::from_unix_micros(row.integer(6)), letter.dead_at = core::from_unix_micros(row.integer(7));
   return letter;
+}
+
+struct Dead {
+  std::int64_t seq = 0;
+  std::string action;
+  std::int64_t bytes = 0;
+};
+
+/// The one letter that `key` means: an id has one of each action at most.
+Result<Dead> find_dead(Connection& c, const core::DeadLetterKey& key) {
+  Dead dead;
+  std::set<std::string> actions;
+  auto rows = c.use("SELECT seq, action, length(CAST(payload AS BLOB)) FROM queue_dead WHERE id = ?1 AND (?2 = '' OR action = ?2)");
+  rows.bind(1, key.id.str()).bind(2, std::string_view(key.action));
+  for (;;) {
+    FLEXI_TRY(auto found, rows.step());
+    if (!found) break;
+    dead = {rows.integer(0), rows.text(1), rows.integer(2)};
+    actions.insert(dead.action);
+  }
+  if (actions.empty()) return no_such_letter();
+  if (actions.size() > 1) return core::ambiguous_dead_letter(actions);
+  return dead;
 }
 
 /// "<dead_at>.<seq>" of the page's last letter.
@@ -64,71 +88,52 @@ Result<core::DeadLetterPage> QueueTable::list_dead(Connection& c, unsigned limit
   return page;
 }
 
-Result<core::DeadLetter> QueueTable::get_dead(Connection& c, std::string_view id) {
-  auto row = c.use("SELECT seq, id, action, payload, reason, attempts, accepted_at, dead_at FROM queue_dead WHERE id = ?1 ORDER BY dead_at DESC");
-  row.bind(1, id);
+Result<core::DeadLetter> QueueTable::get_dead(Connection& c, const core::DeadLetterKey& key) {
+  FLEXI_TRY(auto dead, find_dead(c, key));
+  auto row = c.use("SELECT seq, id, action, payload, reason, attempts, accepted_at, dead_at FROM queue_dead WHERE seq = ?1");
+  row.bind(1, dead.seq);
   FLEXI_TRY(auto found, row.step());
   if (!found) return no_such_letter();
   return read_letter(row);
 }
 
-Result<std::int64_t> QueueTable::replay(Connection& c, std::string_view id, std::int64_t now) {
-  std::int64_t moved = 0;
-  {
-    auto letters = c.use("SELECT action FROM queue_dead WHERE id = ?1");
-    letters.bind(1, id);
-    for (;;) {
-      FLEXI_TRY(auto found, letters.step());
-      if (!found) break;
-      auto& account = line(letters.text_view(0));
-      account.dead_lettered -= 1, account.in_flight += 1;
-      ++moved;
-    }
-  }
-  if (moved == 0) return no_such_letter();
+Result<std::int64_t> QueueTable::replay(Connection& c, const core::DeadLetterKey& key, std::int64_t now) {
+  FLEXI_TRY(auto dead, find_dead(c, key));
+  auto& account = line(dead.action);
+  account.dead_lettered -= 1, account.in_flight += 1;
   {
     // What was accepted does not expire, and a replay is an operator's word: no deadline.
     auto rows = c.use("INSERT INTO queue_messages SELECT seq, id, action, payload, accepted_at, 0, ?2, 0, 0, traceparent, caller, id_from_caller, hops, 0 "
-                      "FROM queue_dead WHERE id = ?1");
-    rows.bind(1, id).bind(2, now);
+                      "FROM queue_dead WHERE seq = ?1");
+    rows.bind(1, dead.seq).bind(2, now);
     FLEXI_TRY(rows.run());
   }
-  auto rows = c.use("DELETE FROM queue_dead WHERE id = ?1");
-  rows.bind(1, id);
+  auto rows = c.use("DELETE FROM queue_dead WHERE seq = ?1");
+  rows.bind(1, dead.seq);
   FLEXI_TRY(rows.run());
-  return moved;
+  return std::int64_t{1};
 }
 
-Result<std::pair<std::int64_t, std::int64_t>> QueueTable::discard(Connection& c, std::string_view id, std::int64_t now) {
-  std::pair<std::int64_t, std::int64_t> removed{0, 0};
-  {
-    auto letters = c.use("SELECT action, length(CAST(payload AS BLOB)) FROM queue_dead WHERE id = ?1");
-    letters.bind(1, id);
-    for (;;) {
-      FLEXI_TRY(auto found, letters.step());
-      if (!found) break;
-      auto& account = line(letters.text_view(0));
-      account.dead_lettered -= 1, account.discarded += 1, account.bytes -= letters.integer(1);
-      removed.first += letters.integer(1), removed.second += 1;
-    }
-  }
-  if (removed.second == 0) return no_such_letter();
+Result<std::pair<std::int64_t, std::int64_t>> QueueTable::discard(Connection& c, const core::DeadLetterKey& key, std::int64_t now) {
+  FLEXI_TRY(auto dead, find_dead(c, key));
+  auto& account = line(dead.action);
+  account.dead_lettered -= 1, account.discarded += 1, account.bytes -= dead.bytes;
   {
     auto ended = c.use("INSERT OR REPLACE INTO queue_ended SELECT id, action, ?2, 'discarded by an operator; it had failed: ' || reason, accepted_at, attempts, ?3, 1 "
-                       "FROM queue_dead WHERE id = ?1");
-    ended.bind(1, id).bind(2, core::to_string(core::Receipt::State::discarded)).bind(3, now);
+                       "FROM queue_dead WHERE seq = ?1");
+    ended.bind(1, dead.seq).bind(2, core::to_string(core::Receipt::State::discarded)).bind(3, now);
     FLEXI_TRY(ended.run());
   }
   {
     // The same id again is a new message: "it is here already" would be untrue.
-    auto ids = c.use("DELETE FROM queue_ids WHERE seq IN (SELECT seq FROM queue_dead WHERE id = ?1)");
-    ids.bind(1, id);
+    auto ids = c.use("DELETE FROM queue_ids WHERE seq = ?1");
+    ids.bind(1, dead.seq);
     FLEXI_TRY(ids.run());
   }
-  auto rows = c.use("DELETE FROM queue_dead WHERE id = ?1");
-  rows.bind(1, id);
+  auto rows = c.use("DELETE FROM queue_dead WHERE seq = ?1");
+  rows.bind(1, dead.seq);
   FLEXI_TRY(rows.run());
-  return removed;
+  return std::pair(dead.bytes, std::int64_t{1});
 }
 
 bool QueueTable::purge_some(Connection& c, std::int64_t now) {

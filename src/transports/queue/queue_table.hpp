@@ -92,14 +92,14 @@ class QueueTable {
   /// Nothing is being handled any more: what was fetched and not settled is as if it had never been.
   core::Result<void> release_all(runtime::sqlite::Connection& c, std::int64_t now);
 
-  core::Result<std::int64_t> replay(runtime::sqlite::Connection& c, std::string_view id, std::int64_t now);
+  core::Result<std::int64_t> replay(runtime::sqlite::Connection& c, const core::DeadLetterKey& key, std::int64_t now);
   /// @return payload bytes and letters removed
-  core::Result<std::pair<std::int64_t, std::int64_t>> discard(runtime::sqlite::Connection& c, std::string_view id, std::int64_t now);
+  core::Result<std::pair<std::int64_t, std::int64_t>> discard(runtime::sqlite::Connection& c, const core::DeadLetterKey& key, std::int64_t now);
   /// Forgets some finished ids. @return whether more may be left
   bool purge_some(runtime::sqlite::Connection& c, std::int64_t now);
 
   static core::Result<core::DeadLetterPage> list_dead(runtime::sqlite::Connection& c, unsigned limit, std::string_view cursor);
-  static core::Result<core::DeadLetter> get_dead(runtime::sqlite::Connection& c, std::string_view id);
+  static core::Result<core::DeadLetter> get_dead(runtime::sqlite::Connection& c, const core::DeadLetterKey& key);
   static core::Result<std::optional<core::Receipt>> find(runtime::sqlite::Connection& c, std::string_view id);
   /// Ends that may have been stored all the same (core::Doubt).
   static core::Result<std::vector<core::Doubt>> doubts(runtime::sqlite::Connection& c, unsigned limit);

@@ -79,9 +79,11 @@ class CallOp final : public WriteOp {
       : job_(std::move(job)), completion_(std::move(completion)), work_(work), committed_(std::move(committed)) {}
   core::Result<void> run(runtime::sqlite::Connection& c, QueueTable& table) override {
     result_.emplace(job_(c, table));
-    // Only a failing disk undoes the batch; not_found is an answer.
-    if (!*result_ && result_->error().kind != core::ErrorKind::not_found) return result_->error();
-    return core::ok();
+    if (*result_) return core::ok();
+    // Only a failing disk undoes the batch; these are answers, of jobs that have done nothing.
+    const auto kind = result_->error().kind;
+    if (kind == core::ErrorKind::not_found || kind == core::ErrorKind::conflict) return core::ok();
+    return result_->error();
   }
   boost::asio::any_io_executor executor() const override { return completion_->executor(); }
   void answer(const core::Error* failure) override {

@@ -293,12 +293,12 @@ core::awaitable<Result<core::DeadLetterPage>> Spool::list(unsigned limit, std::s
   return impl_->read([limit, cursor = std::move(cursor)](Connection& c) { return table::list_dead(c, limit, cursor); }, std::move(context));
 }
 
-core::awaitable<Result<core::DeadLetter>> Spool::get(core::MessageId id, core::CallContext context) {
-  return impl_->read([id = std::move(id)](Connection& c) { return table::get_dead(c, id.str()); }, std::move(context));
+core::awaitable<Result<core::DeadLetter>> Spool::get(core::DeadLetterKey key, core::CallContext context) {
+  return impl_->read([key = std::move(key)](Connection& c) { return table::get_dead(c, key); }, std::move(context));
 }
 
-core::awaitable<Result<void>> Spool::replay(core::MessageId id, core::CallContext context) {
-  auto job = [id = std::move(id), now = impl_->now_micros()](Connection& c) { return table::replay(c, id.str(), now); };
+core::awaitable<Result<void>> Spool::replay(core::DeadLetterKey key, core::CallContext context) {
+  auto job = [key = std::move(key), now = impl_->now_micros()](Connection& c) { return table::replay(c, key, now); };
   auto moved = co_await impl_->write(std::move(job), std::move(context));
   if (!moved) co_return moved.error();
   Held letters;
@@ -309,8 +309,8 @@ core::awaitable<Result<void>> Spool::replay(core::MessageId id, core::CallContex
   co_return core::ok();
 }
 
-core::awaitable<Result<void>> Spool::discard(core::MessageId id, core::CallContext context) {
-  auto removed = co_await impl_->write([id = std::move(id)](Connection& c) { return table::discard(c, id.str()); }, std::move(context));
+core::awaitable<Result<void>> Spool::discard(core::DeadLetterKey key, core::CallContext context) {
+  auto removed = co_await impl_->write([key = std::move(key)](Connection& c) { return table::discard(c, key); }, std::move(context));
   if (!removed) co_return removed.error();
   impl_->store().discarded(removed.value());
   co_return core::ok();

@@ -61,9 +61,9 @@ class Spool final : public core::Client, public core::ReceiptSource, public core
 
   /// What the queue refused for good. unavailable while there is no spool.
   core::awaitable<core::Result<core::DeadLetterPage>> list(unsigned limit, std::string cursor, core::CallContext context) override;
-  core::awaitable<core::Result<core::DeadLetter>> get(core::MessageId id, core::CallContext context) override;
-  core::awaitable<core::Result<void>> replay(core::MessageId id, core::CallContext context) override;
-  core::awaitable<core::Result<void>> discard(core::MessageId id, core::CallContext context) override;
+  core::awaitable<core::Result<core::DeadLetter>> get(core::DeadLetterKey key, core::CallContext context) override;
+  core::awaitable<core::Result<void>> replay(core::DeadLetterKey key, core::CallContext context) override;
+  core::awaitable<core::Result<void>> discard(core::DeadLetterKey key, core::CallContext context) override;
 
  private:
   class Part;

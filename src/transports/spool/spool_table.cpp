@@ -3,6 +3,7 @@
 
 #include <charconv>
 #include <limits>
+#include <set>
 
 #include "core/timestamp.hpp"
 #include "runtime/page_budget.hpp"
@@ -68,9 +69,24 @@ Result<std::pair<std::int64_t, std::int64_t>> parse_cursor(std::string_view text
   return core::invalid_argument("cursor must be the `next` of an earlier page");
 }
 
-Result<Held> dead_where_id(Connection& c, std::string_view id) {
-  auto row = c.use("SELECT count(*), coalesce(sum(" FLEXI_SPOOL_BYTES "), 0) FROM spool_dead WHERE id = ?1");
-  row.bind(1, id);
+/// The action of the one letter that `key` means.
+Result<std::string> action_of(Connection& c, const core::DeadLetterKey& key) {
+  std::set<std::string> actions;
+  auto rows = c.use("SELECT action FROM spool_dead WHERE id = ?1 AND (?2 = '' OR action = ?2)");
+  rows.bind(1, key.id.str()).bind(2, std::string_view(key.action));
+  for (;;) {
+    FLEXI_TRY(auto found, rows.step());
+    if (!found) break;
+    actions.insert(rows.text(0));
+  }
+  if (actions.empty()) return no_such_letter();
+  if (actions.size() > 1) return core::ambiguous_dead_letter(actions);
+  return *actions.begin();
+}
+
+Result<Held> held_by(Connection& c, std::string_view id, std::string_view action) {
+  auto row = c.use("SELECT count(*), coalesce(sum(" FLEXI_SPOOL_BYTES "), 0) FROM spool_dead WHERE id = ?1 AND action = ?2");
+  row.bind(1, id).bind(2, action);
   FLEXI_TRY(row.step());
   return Held{row.integer(0), row.integer(1)};
 }
@@ -256,43 +272,36 @@ Result<core::DeadLetterPage> list_dead(Connection& c, unsigned limit, std::strin
   }
 }
 
-Result<core::DeadLetter> get_dead(Connection& c, std::string_view id) {
-  auto row = c.use("SELECT seq, id, action, payload, reason, attempts, accepted_at, dead_at FROM spool_dead WHERE id = ?1 ORDER BY dead_at DESC");
-  row.bind(1, id);
+Result<core::DeadLetter> get_dead(Connection& c, const core::DeadLetterKey& key) {
+  FLEXI_TRY(auto action, action_of(c, key));
+  auto row = c.use("SELECT seq, id, action, payload, reason, attempts, accepted_at, dead_at FROM spool_dead WHERE id = ?1 AND action = ?2");
+  row.bind(1, key.id.str()).bind(2, std::string_view(action));
   FLEXI_TRY(auto found, row.step());
   if (!found) return no_such_letter();
   return read_letter(row);
 }
 
-Result<HeldByAction> replay(Connection& c, std::string_view id, std::int64_t now) {
+Result<HeldByAction> replay(Connection& c, const core::DeadLetterKey& key, std::int64_t now) {
+  FLEXI_TRY(auto action, action_of(c, key));
   HeldByAction moved;
+  FLEXI_TRY(moved[action], held_by(c, key.id.str(), action));
   {
-    auto letters = c.use("SELECT action, count(*), sum(" FLEXI_SPOOL_BYTES ") FROM spool_dead WHERE id = ?1 GROUP BY action");
-    letters.bind(1, id);
-    for (;;) {
-      FLEXI_TRY(auto found, letters.step());
-      if (!found) break;
-      moved[letters.text(0)] = {letters.integer(1), letters.integer(2)};
-    }
-  }
-  if (moved.empty()) return no_such_letter();
-  {
-    auto rows = c.use("INSERT INTO spool_messages SELECT NULL, id, action, payload, accepted_at, ?2, traceparent, caller, hops, id_from_caller "
-                      "FROM spool_dead WHERE id = ?1");
-    rows.bind(1, id).bind(2, now);
+    auto rows = c.use("INSERT INTO spool_messages SELECT NULL, id, action, payload, accepted_at, ?3, traceparent, caller, hops, id_from_caller "
+                      "FROM spool_dead WHERE id = ?1 AND action = ?2");
+    rows.bind(1, key.id.str()).bind(2, std::string_view(action)).bind(3, now);
     FLEXI_TRY(rows.run());
   }
-  auto rows = c.use("DELETE FROM spool_dead WHERE id = ?1");
-  rows.bind(1, id);
+  auto rows = c.use("DELETE FROM spool_dead WHERE id = ?1 AND action = ?2");
+  rows.bind(1, key.id.str()).bind(2, std::string_view(action));
   FLEXI_TRY(rows.run());
   return moved;
 }
 
-Result<Held> discard(Connection& c, std::string_view id) {
-  FLEXI_TRY(auto removed, dead_where_id(c, id));
-  if (removed.messages == 0) return no_such_letter();
-  auto rows = c.use("DELETE FROM spool_dead WHERE id = ?1");
-  rows.bind(1, id);
+Result<Held> discard(Connection& c, const core::DeadLetterKey& key) {
+  FLEXI_TRY(auto action, action_of(c, key));
+  FLEXI_TRY(auto removed, held_by(c, key.id.str(), action));
+  auto rows = c.use("DELETE FROM spool_dead WHERE id = ?1 AND action = ?2");
+  rows.bind(1, key.id.str()).bind(2, std::string_view(action));
   FLEXI_TRY(rows.run());
   return removed;
 }

@@ -64,10 +64,10 @@ struct Adopted {
 core::Result<Adopted> adopt(runtime::sqlite::Connection& c, const std::string& file);
 
 core::Result<core::DeadLetterPage> list_dead(runtime::sqlite::Connection& c, unsigned limit, std::string_view cursor);
-core::Result<core::DeadLetter> get_dead(runtime::sqlite::Connection& c, std::string_view id);
+core::Result<core::DeadLetter> get_dead(runtime::sqlite::Connection& c, const core::DeadLetterKey& key);
 /// Behind what waits. @return what is in the spool now
-core::Result<HeldByAction> replay(runtime::sqlite::Connection& c, std::string_view id, std::int64_t now);
-core::Result<Held> discard(runtime::sqlite::Connection& c, std::string_view id);
+core::Result<HeldByAction> replay(runtime::sqlite::Connection& c, const core::DeadLetterKey& key, std::int64_t now);
+core::Result<Held> discard(runtime::sqlite::Connection& c, const core::DeadLetterKey& key);
 
 }  // namespace table
 }  // namespace flexi::transports::spool
