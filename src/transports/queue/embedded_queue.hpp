@@ -45,7 +45,7 @@ class EmbeddedQueue final : public core::Transport, public core::DeadLetters, pu
   core::Result<std::unique_ptr<core::Client>> connect(std::string endpoint) override;
 
   /// `accepted` (the default): @return {message: "queued"} once committed; duplicate for the same id and payload;
-  /// conflict for another payload; overloaded when full; unavailable where the disk refuses.
+  /// conflict for another payload, or where it is a dead letter; overloaded when full; unavailable where the disk refuses.
   /// `stored`: the handler's own Reply or Error. It is tried once: the caller decides about another try, and a failure
   /// that the caller was told is over (discarded), as is one whose deadline has passed (expired).
   core::awaitable<core::Result<core::Reply>> publish(core::Request request, core::CallContext context);

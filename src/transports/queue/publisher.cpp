@@ -56,12 +56,10 @@ class PublishOp final : public WriteOp {
       return completion_->resolve(*failure);
     }
     if (inserted_ == Inserted::conflict) return completion_->resolve(core::conflict("this id was used for another payload"));
+    // Nothing comes of it before somebody acts: its sender must not think otherwise.
+    if (inserted_ == Inserted::dead) return completion_->resolve(core::conflict("this message is among the dead letters: replay or discard it"));
     (inserted_ == Inserted::queued ? state_.metrics.published : state_.metrics.duplicates).add();
-    if (wait_) {
-      if (wait_->seq) return;  // the consumer answers
-      if (inserted_ == Inserted::dead)
-        return completion_->resolve(core::conflict("this message is among the dead letters: replay or discard it"));
-    }
+    if (wait_ && wait_->seq) return;  // the consumer answers
     Reply reply;
     reply.message = wait_ ? "stored" : "queued";
     reply.duplicate = inserted_ != Inserted::queued;

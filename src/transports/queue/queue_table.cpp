@@ -106,6 +106,7 @@ Result<Inserted> QueueTable::insert(Connection& c, Message& m, std::int64_t dige
     known.bind(1, std::string_view(m.id)).bind(2, std::string_view(m.action));
     FLEXI_TRY(known.step());
     if (known.integer(1) != digest) return Inserted::conflict;
+    if (known.integer(3)) return Inserted::dead;
     m.seq = known.integer(0);
     account.duplicates += 1;
     if (known.integer(2)) {
@@ -114,7 +115,7 @@ Result<Inserted> QueueTable::insert(Connection& c, Message& m, std::int64_t dige
       longer.bind(1, m.seq).bind(2, m.expires_at);
       FLEXI_TRY(longer.run());
     }
-    return known.integer(2) ? Inserted::pending : known.integer(3) ? Inserted::dead : Inserted::finished;
+    return known.integer(2) ? Inserted::pending : Inserted::finished;
   }
   m.seq = next_seq_++;
   auto row = c.use("INSERT INTO queue_messages VALUES(?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, ?7, ?8, ?9, ?10, 0)");
