@@ -48,6 +48,11 @@ constexpr runtime::sqlite::Migration kMigrations[] = {{1, R"(
   CREATE TABLE queue_book(one INTEGER PRIMARY KEY CHECK(one = 1), id TEXT NOT NULL);
   INSERT INTO queue_book VALUES(1, lower(hex(randomblob(8))));
 )"},
+// Messages of before step 2 know no hops, but a broker published them: without that word the store would count their acceptance once more.
+{3, R"(
+  UPDATE queue_messages SET hops = 'broker>amqp@0' WHERE hops = '';
+  UPDATE queue_dead SET hops = 'broker>amqp@0' WHERE hops = '';
+)"},
 // Attempts in which nobody took the message, out of `attempts`.
 {4, R"(ALTER TABLE queue_messages ADD COLUMN untaken INTEGER NOT NULL DEFAULT 0)"}};
 
