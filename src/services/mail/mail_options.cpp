@@ -10,6 +10,8 @@ void MailOptions::describe(runtime::OptionVisitor& v) {
   v.field("domain", domain, "Domain of mails' Message-ID", Extra{.also_env = "MAIL_DOMAIN"});
   v.field("templates_dir", templates_dir, "Folder with your mail.html and mail.txt, read at the start; empty: the built-in ones");
   v.field("entry_timeout", entry_timeout, "How long a mail waits for its own log entry, at most");
+  v.field("render_threads", render_threads, "Long mails that are rendered at once");
+  v.field("render_queue", render_queue, "Long mails that may wait to be rendered; more are refused with 429");
 }
 
 runtime::Problems MailOptions::validate() const {
@@ -21,6 +23,8 @@ runtime::Problems MailOptions::validate() const {
   if (!is_domain(domain)) problems.push_back({"domain", "must be a domain, e.g. example.com"});
   if (auto templates = MailTemplates::load(templates_dir); !templates) problems.push_back({"templates_dir", templates.error().message});
   if (entry_timeout.count() < 0 || entry_timeout > std::chrono::minutes(1)) problems.push_back({"entry_timeout", "must be 0s to 1m"});
+  if (render_threads < 1 || render_threads > 64) problems.push_back({"render_threads", "must be 1 to 64"});
+  if (render_queue < 1 || render_queue > 10000) problems.push_back({"render_queue", "must be 1 to 10000"});
   return problems;
 }
 

@@ -64,7 +64,9 @@ core::Result<std::unique_ptr<MailService>> MailService::make(MailOptions options
 }
 
 MailService::MailService(MailOptions options, MailTemplates templates, MailPorts ports, runtime::LogSink& log)
-    : options_(std::move(options)), templates_(std::move(templates)), ports_(ports), log_(log) {}
+    : options_(std::move(options)), templates_(std::move(templates)), ports_(ports), log_(log),
+      renderers_({.name = "the rendering of mails", .threads = static_cast<unsigned>(options_.render_threads),
+                  .queue_limit = static_cast<std::size_t>(options_.render_queue)}) {}
 
 awaitable<Result<Reply>> MailService::handle(Request request, CallContext context) {
   if (context.expired()) co_return core::deadline_exceeded("the request was not answered in time");
@@ -84,11 +86,19 @@ awaitable<Result<Reply>> MailService::handle(Request request, CallContext contex
   co_return core::unimplemented("unknown action");
 }
 
-core::Result<core::RenderedMail> MailService::render(const Request& request, const core::Mail& mail) const {
+awaitable<Result<core::RenderedMail>> MailService::render(core::MessageId id, core::Timestamp date, core::Mail mail, CallContext context) {
+  if (mail.message.size() < kLongMessageBytes) co_return render_now(id, date, mail);
+  auto job = [this, id = std::move(id), date, mail = std::move(mail)] { return render_now(id, date, mail); };
+  auto rendered = co_await renderers_.run(std::move(job), std::move(context));
+  if (!rendered) rendered.error().sent = core::Sent::no;
+  co_return rendered;
+}
+
+core::Result<core::RenderedMail> MailService::render_now(const core::MessageId& id, core::Timestamp date, const core::Mail& mail) const {
   MimeContent content;
-  content.id = request.id;
+  content.id = id;
   content.domain = options_.domain;
-  content.date = request.accepted_at;
+  content.date = date;
   content.subject = mail.subject;
   content.from = default_sender_;
   if (!mail.from.empty()) {
@@ -101,7 +111,7 @@ core::Result<core::RenderedMail> MailService::render(const Request& request, con
   FLEXI_TRY(content.plain, templates_.render_plain(mail.message));
 
   core::RenderedMail rendered;
-  rendered.id = request.id;
+  rendered.id = id;
   runtime::JsonWriter payload;
   payload.begin_object().field("from", mail.from).field("to", mail.to).field("subject", mail.subject).field("message", mail.message);
   rendered.payload = payload.end_object().take();
@@ -117,7 +127,8 @@ core::Result<core::RenderedMail> MailService::render(const Request& request, con
 
 awaitable<Result<Reply>> MailService::send(Request request, core::Mail mail, CallContext context) {
   if (request.accepted_at == core::Timestamp{}) request.accepted_at = std::chrono::system_clock::now();
-  auto rendered = render(request, mail);
+  const auto to = mail.to, subject = mail.subject;
+  auto rendered = co_await render(request.id, request.accepted_at, std::move(mail), context);
   if (!rendered) co_return rendered.error();
   context.add_hop("mail");
   rendered.value().trace_id = context.trace.trace_id;
@@ -127,9 +138,9 @@ awaitable<Result<Reply>> MailService::send(Request request, core::Mail mail, Cal
   rendered.value().published = core::counted_by_publisher(context.hops);
   auto delivered = co_await ports_.mailer->deliver(std::move(rendered).value(), context);
   if (!delivered) co_return delivered.error();
-  Reply reply{.message = "sent to " + mail.to, .duplicate = delivered.value() == core::Delivered::duplicate};
+  Reply reply{.message = "sent to " + to, .duplicate = delivered.value() == core::Delivered::duplicate};
   if (ports_.logger) {
-    std::string data = reply.message + ": " + mail.subject;
+    std::string data = reply.message + ": " + subject;
     co_await leave_entry(std::move(request.id), request.accepted_at, std::move(data), std::move(context));
   }
   co_return reply;

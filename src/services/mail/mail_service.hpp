@@ -2,10 +2,12 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <string>
 
 #include "core/mailer.hpp"
+#include "runtime/blocking_pool.hpp"
 #include "runtime/log_sink.hpp"
 #include "runtime/options.hpp"
 #include "services/mail/address.hpp"
@@ -19,6 +21,8 @@ struct MailOptions {
   std::string domain = "localhost";               ///< right side of Message-ID
   std::string templates_dir{};                    ///< folder with mail.html and mail.txt, read at the start; empty: the built-in ones
   std::chrono::milliseconds entry_timeout{2000};  ///< how long a mail waits for its own log entry, at most
+  std::int64_t render_threads = 2;                ///< long mails that are rendered at once, apart from everything else
+  std::int64_t render_queue = 64;                 ///< long mails that may wait for that; one more is `overloaded`
 
   void describe(runtime::OptionVisitor& visitor);
   runtime::Problems validate() const;
@@ -42,6 +46,7 @@ class MailService final : public core::Handler {
  public:
   static constexpr std::size_t kMaxSubjectBytes = 998;
   static constexpr std::size_t kMaxMessageBytes = 1u << 20;
+  static constexpr std::size_t kLongMessageBytes = 8 * 1024;  ///< from here on rendering takes long enough to hold up other requests of its core
 
   /// @return invalid_argument where the templates can't be used
   static core::Result<std::unique_ptr<MailService>> make(MailOptions options, MailPorts ports, runtime::LogSink& log);
@@ -52,7 +57,8 @@ class MailService final : public core::Handler {
   MailService(MailOptions options, MailTemplates templates, MailPorts ports, runtime::LogSink& log);
 
   core::awaitable<core::Result<core::Reply>> send(core::Request request, core::Mail mail, core::CallContext context);
-  core::Result<core::RenderedMail> render(const core::Request& request, const core::Mail& mail) const;
+  core::awaitable<core::Result<core::RenderedMail>> render(core::MessageId id, core::Timestamp date, core::Mail mail, core::CallContext context);
+  core::Result<core::RenderedMail> render_now(const core::MessageId& id, core::Timestamp date, const core::Mail& mail) const;
   core::awaitable<void> leave_entry(core::MessageId mail_id, core::Timestamp accepted_at, std::string data, core::CallContext context);
 
   core::awaitable<core::Result<core::Reply>> list(std::string params, core::CallContext context);
@@ -66,6 +72,7 @@ class MailService final : public core::Handler {
   MailTemplates templates_;
   MailPorts ports_;
   runtime::LogSink& log_;
+  runtime::BlockingPool renderers_;  ///< last: its threads end before what they use
 };
 
 }  // namespace flexi::services::mail

@@ -115,6 +115,21 @@ class MailServiceTest : public testing::Test {
   std::unique_ptr<MailService> service_;
 };
 
+TEST_F(MailServiceTest, LongMailsAreRenderedApartAndWithinALimit) {
+  core::Mail mail{.from = "", .to = "a@example.com", .subject = "long", .message = std::string(MailService::kLongMessageBytes, 'x')};
+  ASSERT_TRUE(send(mail));
+  EXPECT_NE(mailbox_.mails.at(0).plain.find(mail.message), std::string::npos);
+  options_.render_queue = 0;  // nothing may wait, so whatever takes the pool is refused
+  make();
+  const auto refused = send(mail, "id-2");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::overloaded);
+  EXPECT_EQ(refused.error().sent, core::Sent::no);
+  EXPECT_TRUE(refused.error().retry_after);
+  mail.message.pop_back();
+  EXPECT_TRUE(send(mail, "id-3")) << "a short one takes no detour";
+}
+
 TEST_F(MailServiceTest, SendsAndLeavesOneEntry) {
   auto reply = send(mail());
   ASSERT_TRUE(reply) << reply.error().message;
