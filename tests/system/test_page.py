@@ -287,6 +287,58 @@ def test_failed_messages_are_shown_replayed_and_discarded(page, own, unique):
         assert client.get("/dlq").json()["data"] == []
 
 
+def test_a_new_mail_leaves_the_loaded_page_and_the_focus_alone(page, own):
+    def send(number):
+        envelope(client.post("/send", json={"to": "you@example.com", "subject": f"mail {number}.", "message": "x"}), 202)
+
+    def shown():
+        return page.driver.execute_script("return [...document.querySelectorAll('#mail-list strong')].map((subject) => subject.textContent)")
+
+    with own.client() as client:
+        for number in range(70):
+            send(number)
+        page.driver.refresh()
+        eventually(lambda: len(shown()) == 50, "the first page")
+        page.one("mail-more").click()
+        eventually(lambda: len(shown()) == 70, "both pages")
+        page.driver.execute_script("window.held = document.querySelectorAll('#mail-list button')[60]; window.held.focus();")
+        send(70)
+        page.one("mail-refresh").click()
+        page.driver.execute_script("window.held.focus();")
+        eventually(lambda: "mail 70." in shown(), "the new mail shows")
+        assert shown() == [f"mail {number}." for number in range(70, -1, -1)], "each once, the loaded page too"
+        assert page.driver.execute_script("return document.activeElement === window.held && window.held.isConnected")
+        gone = client.get("/mails").json()["data"][5]
+        envelope(client.delete(f"/mails/{gone['id']}"), 200)
+        page.one("mail-refresh").click()
+        eventually(lambda: gone["subject"] not in shown(), "what is gone goes")
+        assert len(shown()) == 70
+
+
+def test_a_new_dead_letter_leaves_an_opened_one_and_a_half_confirmed_one_alone(page, own, unique):
+    def poison(number):
+        key = {"Idempotency-Key": f"{unique}{number}"}
+        envelope(client.post("/log", json={"name": "first", "data": "x"}, headers=key), 202)
+        envelope(post_log(client, "second", f"letter {number}.", headers=key, via="amqp"), 202)
+        eventually(lambda: client.get(f"/dlq/{unique}{number}").status_code == 200, "it is dead-lettered")
+
+    with own.client() as client:
+        poison(0)
+        page.one("failed-refresh").click()
+        eventually(lambda: page.driver.find_elements(By.CSS_SELECTOR, "#failed-list details"), "it shows")[0].find_element(By.TAG_NAME, "summary").click()
+        discard = page.driver.find_element(By.XPATH, "//ul[@id='failed-list']//button[text()='Discard']")
+        discard.click()
+        assert "for good" in discard.text
+        poison(1)
+        # By itself, within five seconds: a click would take the focus, and with it the half confirmation.
+        eventually(lambda: len(page.driver.find_elements(By.CSS_SELECTOR, "#failed-list > li")) == 2, "the new one shows")
+        assert "for good" in discard.text, "the same button still asks"
+        assert "letter 0." in page.driver.find_element(By.CSS_SELECTOR, "#failed-list details[open]").text
+        discard.click()
+        eventually(lambda: [letter["payload"]["data"] for letter in client.get("/dlq").json()["data"]] == ["letter 1."], "that one is discarded")
+        eventually(lambda: len(page.driver.find_elements(By.CSS_SELECTOR, "#failed-list > li")) == 1, "and no other")
+
+
 @pytest.mark.parametrize("width", [320, 390, 768, 1360])
 def test_no_width_needs_sideways_scrolling(page, width):
     page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 700})

@@ -8,8 +8,9 @@ import { pagedList } from "./paged.js";
 export function startFailed() {
   let list;
 
-  async function act(method, path) {
+  async function act(method, path, letter) {
     const answer = await administer(method, path);
+    if (answer.ok || answer.status === 404) list.drop(letter);  // 404: somebody else was quicker
     await list.refresh();
     if (!answer.ok) notify(byId("failed-notice"), `That did not work: ${answer.message}`);
   }
@@ -29,6 +30,7 @@ export function startFailed() {
 
   list = pagedList({
     path: "/dlq", list: byId("failed-list"), more: byId("failed-more"), notice: byId("failed-notice"), row,
+    key: (letter) => `${letter.action} ${letter.id} ${letter.dead_at}`,
     empty: "None. What the queue can’t deliver ends up here, with the reason.", failing: "Failed messages can’t be read:",
   });
   byId("failed-refresh").addEventListener("click", list.refresh);

@@ -58,6 +58,7 @@ export function startMails() {
       return;
     }
     dialog.close();
+    list.drop(open);
     list.refresh();
   }
 
