@@ -60,3 +60,27 @@ def test_every_source_names_its_licence():
 def test_coroutines_are_never_detached():
     wrong = [str(s.relative_to(ROOT)) for s in sources() if re.search(r"asio::detached|net::detached", s.read_text())]
     assert not wrong, "\n".join(wrong)
+
+
+# Folders that no conformance suite runs over, each with its reason. The list may only shrink.
+NO_CONFORMANCE = {
+    "transports/spool": "a Client in front of another queue and no Server, so it is no Transport: spool_test and spool_crash_test hold its guarantees",
+    "mailers/smtp": "it keeps nothing, so there is no Mailbox to read: smtp_smtptest holds its Mailer to a real server",
+}
+
+
+def conforms(folder):
+    """Whether the adapter in this folder is listed where its conformance suite looks."""
+    kind, name = folder.split("/")
+    if kind == "transports":
+        return f'{{"{name}", ' in (ROOT / "tests/conformance/transports/all_transports.cpp").read_text().split("all_transports_under_test()", 1)[1]
+    return f'#include "{folder}/' in (ROOT / "tests/conformance/stores/all_stores.cpp").read_text()
+
+
+def test_every_adapter_is_under_a_conformance_suite_or_says_why_not():
+    folders = {f"{kind}/{path.parent.name}" for kind in ("transports", "stores", "mailers") for path in (ROOT / "src" / kind).glob("*/CMakeLists.txt")}
+    assert len(folders) >= 9
+    missing = sorted(folder for folder in folders if not conforms(folder) and folder not in NO_CONFORMANCE)
+    assert not missing, f"list them in tests/conformance/*/all_*.cpp, or say why not in NO_CONFORMANCE: {missing}"
+    stale = sorted(folder for folder in NO_CONFORMANCE if folder not in folders or conforms(folder))
+    assert not stale, f"no longer waived: {stale}"

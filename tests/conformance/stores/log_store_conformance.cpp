@@ -250,6 +250,13 @@ TEST_P(LogStoreConformance, ACallPastItsDeadlineDoesNothing) {
   EXPECT_TRUE(list().value().records.empty());
 }
 
+TEST_P(LogStoreConformance, WhoLeavesHoldsNothingUpAndItsEntryIsWholeOrNotThere) {
+  const auto id = core::MessageId::generate();
+  start_and_leave(store->logs().append({id, "n", "d", at(0), at(0)}, {}));
+  EXPECT_TRUE(add(id, "n", "d"));
+  EXPECT_EQ(list().value().records.size(), 1u);
+}
+
 TEST_P(LogStoreConformance, AFullQueueIsOverloadedWithATimeToComeBack) {
   const auto id = core::MessageId::generate();
   store->with_full_queue([&] {

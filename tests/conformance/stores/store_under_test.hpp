@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <cstdlib>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -13,7 +15,9 @@
 #include <string>
 #include <vector>
 
+#include "core/idempotency_store.hpp"
 #include "core/log_store.hpp"
+#include "core/mailer.hpp"
 #include "core/user_store.hpp"
 #include "runtime/shards.hpp"
 
@@ -28,6 +32,11 @@ class StoreUnderTest {
   virtual void close() = 0;
   virtual core::UserStore& users() = 0;
   virtual core::LogStore& logs() = 0;
+  /// Asked of kinds that say so in StoreKind.
+  virtual core::IdempotencyStore& keys() { std::abort(); }
+  /// Two faces of one, likewise: what is delivered is kept.
+  virtual core::Mailer& mailer() { std::abort(); }
+  virtual core::Mailbox& mailbox() { std::abort(); }
   /// From now on, until `allow_writes`, the disk has no room for what is not there yet.
   virtual void refuse_writes() = 0;
   virtual void allow_writes() = 0;
@@ -35,14 +44,22 @@ class StoreUnderTest {
   virtual void spoil() = 0;
   /// Runs `while_full` while as many writes wait as may.
   virtual void with_full_queue(const std::function<void()>& while_full) = 0;
+  /// Runs `while_busy` while a write lasts, so that those that come wait behind it.
+  virtual void with_busy_writer(const std::function<void()>& while_busy) = 0;
 };
 
 struct StoreKind {
   std::string name;
   std::function<std::unique_ptr<StoreUnderTest>(std::filesystem::path folder)> make;
+  bool keeps_keys = false, keeps_mails = false;
 };
 /// Every store there is: the suite runs over all of them.
 std::vector<StoreKind> all_stores();
+inline std::vector<StoreKind> all_stores_that(bool StoreKind::*keep) {
+  auto kinds = all_stores();
+  std::erase_if(kinds, [keep](auto& kind) { return !(kind.*keep); });
+  return kinds;
+}
 
 /// A store of the given kind in a folder of its own, opened.
 class StoreTest : public testing::TestWithParam<StoreKind> {
@@ -93,6 +110,33 @@ class StoreTest : public testing::TestWithParam<StoreKind> {
     std::vector<T> values;
     for (auto& result : results) values.push_back(std::move(*result));
     return values;
+  }
+
+  /// Starts `work` while the writer is busy, and leaves: ends only where the operation honours cancellation.
+  template <class T>
+  void start_and_leave(core::awaitable<T> work) {
+    store->with_busy_writer([&] {
+      threads().run([](core::awaitable<T> inner) -> core::awaitable<void> {
+        using namespace boost::asio::experimental::awaitable_operators;
+        boost::asio::steady_timer leaves(co_await boost::asio::this_coro::executor, std::chrono::milliseconds(1));
+        auto first = co_await (std::move(inner) || leaves.async_wait(boost::asio::use_awaitable));
+        EXPECT_EQ(first.index(), 1u) << "answered before it was written";
+      }(std::move(work)));
+    });
+  }
+  /// Each of `failures` is `unavailable`: the disk is full.
+  template <class T>
+  static void expect_unavailable(const std::vector<core::Result<T>>& failures) {
+    for (auto& refused : failures) {
+      ASSERT_FALSE(refused);
+      EXPECT_EQ(refused.error().kind, core::ErrorKind::unavailable);
+    }
+  }
+  template <class T>
+  static void expect_overloaded(const core::Result<T>& refused) {
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().kind, core::ErrorKind::overloaded);
+    EXPECT_TRUE(refused.error().retry_after);
   }
 
   std::filesystem::path folder;

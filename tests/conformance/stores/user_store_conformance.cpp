@@ -118,5 +118,52 @@ TEST_P(UserStoreConformance, ACallPastItsDeadlineDoesNothing) {
   EXPECT_TRUE(wait(store->users().list({})).value().empty());
 }
 
+TEST_P(UserStoreConformance, AFailureFailsAlone) {
+  ASSERT_TRUE(add({.email = "taken@b"}));
+  std::vector<core::awaitable<core::Result<core::User>>> works;
+  for (int i = 0; i < 20; ++i) works.push_back(store->users().insert({.email = i == 10 ? "taken@b" : std::to_string(i) + "@b"}, {}));
+  auto results = wait_all(std::move(works));
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(bool(results[i]), i != 10);
+  EXPECT_EQ(wait(store->users().list({})).value().size(), 20u);
+}
+
+TEST_P(UserStoreConformance, WhoLeavesHoldsNothingUpAndItsUserIsWholeOrNotThere) {
+  start_and_leave(store->users().insert({.email = "a@b", .first_name = "first"}, {}));
+  auto again = add({.email = "a@b", .first_name = "first"});
+  if (!again) EXPECT_EQ(again.error().kind, ErrorKind::conflict);
+  const auto users = wait(store->users().list({})).value();
+  ASSERT_EQ(users.size(), 1u);
+  EXPECT_EQ(users[0].first_name, "first");
+}
+
+TEST_P(UserStoreConformance, AFullQueueIsOverloadedWithATimeToComeBack) {
+  const auto user = add({.email = "there@b"}).value();
+  store->with_full_queue([&] {
+    expect_overloaded(add({.email = "a@b"}));
+    expect_overloaded(wait(store->users().set_password_hash(user.id, "x", {})));
+    expect_overloaded(wait(store->users().remove(user.id, {})));
+    EXPECT_TRUE(wait(store->users().find(user.id, {}))) << "logins go on";
+  });
+  EXPECT_TRUE(add({.email = "a@b"}));
+  EXPECT_EQ(wait(store->users().find(user.id, {})).value().password_hash, user.password_hash);
+}
+
+TEST_P(UserStoreConformance, AFullDiskIsUnavailableChangesNothingAndHeals) {
+  const auto user = add({.email = "there@b", .first_name = "before"}).value();
+  store->refuse_writes();
+  const std::string large(200000, 'x');
+  std::vector<core::awaitable<core::Result<core::User>>> works;
+  for (int i = 0; i < 5; ++i) works.push_back(store->users().insert({.email = std::to_string(i) + "@b", .first_name = large}, {}));
+  expect_unavailable(wait_all(std::move(works)));
+  auto changed = user;
+  changed.first_name = large;
+  EXPECT_EQ(wait(store->users().update(changed, {})).error().kind, ErrorKind::unavailable);
+  EXPECT_EQ(wait(store->users().find(user.id, {})).value().first_name, "before");
+  EXPECT_EQ(wait(store->users().list({})).value().size(), 1u);
+  store->allow_writes();
+  EXPECT_TRUE(add({.email = "0@b", .first_name = large}));
+  EXPECT_TRUE(wait(store->users().update(changed, {})));
+}
+
 }  // namespace
 }  // namespace flexi::conformance
