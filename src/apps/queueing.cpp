@@ -26,8 +26,8 @@ core::awaitable<Result<Sights>> sights_of(transports::amqp::AmqpTransport* rabbi
 services::broker::PublishedOptions published_options(const transports::amqp::AmqpOptions& amqp, std::vector<std::string> actions) {
   // A consumer works off its messages one after the other, so many at once. One that has frozen is found out by its heartbeat.
   const auto rounds = (amqp.prefetch + amqp.concurrency - 1) / amqp.concurrency;
-  return {.actions = std::move(actions), .hold = rounds * amqp.attempt_timeout + 2 * amqp.heartbeat + std::chrono::seconds(2), .prefetch = amqp.prefetch,
-          .letters = static_cast<unsigned>(amqp.browse_messages)};
+  const auto hold = rounds * amqp.attempt_timeout + 2 * amqp.heartbeat + std::chrono::seconds(2);
+  return {.actions = std::move(actions), .hold = hold, .prefetch = amqp.prefetch, .letters = static_cast<unsigned>(amqp.browse_messages)};
 }
 
 }  // namespace
@@ -52,8 +52,13 @@ Result<void> Queueing::open(const Settings& settings, const RoleTraits& role, St
   FLEXI_TRY(publisher_, rabbitmq_->connect());
   auto sights = [rabbitmq = rabbitmq_.get()](core::CallContext context) { return sights_of(rabbitmq, std::move(context)); };
   published_.emplace(published_options(settings.amqp, std::move(asked)),
-                     services::broker::PublishedPorts{.publisher = *publisher_, .store = *storage.published, .letters = *rabbitmq_, .sights = std::move(sights),
-                                                      .executor = process.shards.executor(0), .log = process.log, .metrics = process.metrics});
+                     services::broker::PublishedPorts{.publisher = *publisher_,
+                                                      .store = *storage.published,
+                                                      .letters = *rabbitmq_,
+                                                      .sights = std::move(sights),
+                                                      .executor = process.shards.executor(0),
+                                                      .log = process.log,
+                                                      .metrics = process.metrics});
   published_letters_.emplace(*rabbitmq_, *published_);
   auto spool = settings.spool;
   if (spool.directory.empty()) spool.directory = settings.data_dir + "/spool";

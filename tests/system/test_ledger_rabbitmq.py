@@ -40,6 +40,14 @@ def until(client, what, seconds=60, **fields):
     return eventually(found, f"{what}: {fields}", seconds=seconds, interval=0.1)
 
 
+def told(client, message, state, seconds=60):
+    """The message's receipt once it says so, and somebody can be asked."""
+    def found():
+        answer = client.get(f"/receipts/{message}")
+        return answer.json()["data"] if answer.status_code == 200 and answer.json()["data"]["state"] == state else None
+    return eventually(found, f"it is {state}", seconds=seconds, interval=0.2)
+
+
 class Cluster:
     """Broker, logger and mail apart, each behind a gate that stays where it is when the process dies; a listener."""
 
@@ -130,7 +138,7 @@ def test_messages_wait_in_rabbitmq_while_a_part_is_down(cluster, unique):
         # They are taken out, and their service is down.
         system.kill("logger")
         system.start("listener")
-        eventually(lambda: receipt(client, waiting[-1])["state"] == "stored", "the mail goes its way")
+        told(client, waiting[-1], "stored")
         found = receipt(client, waiting[0])
         assert found["state"] == "queued" and found["where"] == "rabbitmq" and found["not_asked"] == ["logger"], found
         read = ledger(client)
@@ -170,7 +178,7 @@ def test_a_dead_letter_is_told_replayed_and_discarded(cluster, unique):
         system.kill("logger")
         first, second = accepted(client, unique + "first"), accepted(client, unique + "second")
         for message in (first, second):
-            found = eventually(lambda: (lambda one: one["state"] == "dead_lettered" and one)(receipt(client, message)), "it is given up on", seconds=60, interval=0.2)
+            found = told(client, message, "dead_lettered")
             assert found["where"] == "rabbitmq" and found["action"] == "log" and found["attempts"] == 3, found
             assert found["reason"].startswith("unavailable"), found
             assert found["at"] >= found["accepted_at"]
@@ -182,7 +190,7 @@ def test_a_dead_letter_is_told_replayed_and_discarded(cluster, unique):
         system.start("broker")
     with system.client() as client:
         until(client, "they still are", dead_lettered=2, accepted=2)
-        assert receipt(client, first)["state"] == "dead_lettered"
+        told(client, first, "dead_lettered")
         envelope(client.post(f"/dlq/{first}/replay"), 200)
         until(client, "it is stored now", dead_lettered=1, stored=1, in_flight=0, accepted=2)
         assert receipt(client, first)["state"] == "stored"
@@ -198,8 +206,8 @@ def test_what_another_brokers_operator_discards_is_discarded(cluster, make_insta
     with system.client() as client, another.client() as other:
         system.kill("logger")
         message = accepted(client, unique)
-        eventually(lambda: receipt(client, message)["state"] == "dead_lettered", "it is given up on", seconds=60, interval=0.2)
-        assert receipt(other, message)["state"] == "dead_lettered", "any broker finds the letter"
+        told(client, message, "dead_lettered")
+        told(other, message, "dead_lettered")  # any broker finds the letter
         system.start("logger")
         envelope(other.delete(f"/dlq/{message}"), 200)
         until(client, "it is discarded", discarded=1, dead_lettered=0, in_flight=0, accepted=1)

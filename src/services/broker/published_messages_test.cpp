@@ -40,7 +40,8 @@ class MemoryNotes final : public core::PublishedStore {
     if (down) co_return core::unavailable("the disk is full");
     std::vector<Published> found;
     for (auto& row : rows)
-      if ((!query.state || row.state == *query.state) && row.seq > query.after && row.noted_at < query.before && found.size() < query.limit) found.push_back(row);
+      if ((!query.state || row.state == *query.state) && row.seq > query.after && row.noted_at < query.before && found.size() < query.limit)
+        found.push_back(row);
     co_return found;
   }
   core::awaitable<Result<std::vector<Published>>> find(MessageId id, core::CallContext) override {
@@ -119,8 +120,14 @@ struct PublishedMessagesTest : testing::Test {
   }
   void make() {
     finish();
-    messages.emplace(options, PublishedPorts{.publisher = publisher, .store = notes, .letters = letters, .sights = [this](core::CallContext) { return look(); },
-                                             .executor = shards.executor(0), .log = runtime::LogSink::none(), .metrics = metrics, .now = [this] { return now; },
+    messages.emplace(options, PublishedPorts{.publisher = publisher,
+                                             .store = notes,
+                                             .letters = letters,
+                                             .sights = [this](core::CallContext) { return look(); },
+                                             .executor = shards.executor(0),
+                                             .log = runtime::LogSink::none(),
+                                             .metrics = metrics,
+                                             .now = [this] { return now; },
                                              .ticks = [this] { return ticks; }});
     std::map<std::string, PublishedMessages::Ask> asks;
     for (std::string action : {"log", "mail"})
@@ -130,7 +137,10 @@ struct PublishedMessagesTest : testing::Test {
   }
   core::awaitable<Result<std::map<std::string, QueueSight>>> look() {
     if (blind) co_return core::unavailable("RabbitMQ is down");
-    for (auto& [action, sight] : sights) sight.dead = std::count_if(letters.letters.begin(), letters.letters.end(), [&](auto& letter) { return letter.action == action; });
+    for (auto& [action, sight] : sights) {
+      const auto its = [&](auto& letter) { return letter.action == action; };
+      sight.dead = std::count_if(letters.letters.begin(), letters.letters.end(), its);
+    }
     co_return sights;
   }
   core::awaitable<Result<core::KnownIds>> ask(std::string action, std::vector<MessageId> ids) {
@@ -144,10 +154,12 @@ struct PublishedMessagesTest : testing::Test {
   template <class T>
   T run(core::awaitable<T> work) {
     std::optional<T> result;
-    shards.run([](core::awaitable<T> inner, std::optional<T>* out) -> core::awaitable<void> { out->emplace(co_await std::move(inner)); }(std::move(work), &result));
+    auto store = [](core::awaitable<T> inner, std::optional<T>* out) -> core::awaitable<void> { out->emplace(co_await std::move(inner)); };
+    shards.run(store(std::move(work), &result));
     return std::move(*result);
   }
-  Result<core::Reply> publish(std::string_view id, std::string action = "log", std::optional<Ack> ack = Ack::accepted, core::CallContext context = {}) {
+  Result<core::Reply> publish(std::string_view id, std::string action = "log", std::optional<Ack> ack = Ack::accepted,
+                              core::CallContext context = {}) {
     auto request = contract_request(std::move(action), Via::amqp, ack);
     request.id = id_of(id);
     request.accepted_at = now;

@@ -103,8 +103,9 @@ core::awaitable<Result<std::optional<Receipt>>> DeadLetterReceipts::find_receipt
   if (!letter && letter.error().kind == core::ErrorKind::not_found) co_return std::optional<Receipt>();
   if (!letter) co_return letter.error();
   auto& l = letter.value();
-  co_return std::optional(Receipt{.id = std::move(l.id), .action = std::move(l.action), .state = Receipt::State::dead_lettered, .where = where_, .reason = std::move(l.reason),
-                                  .attempts = l.attempts, .accepted_at = l.accepted_at, .at = l.dead_at, .way = "amqp"});
+  Receipt receipt{.id = std::move(l.id), .action = std::move(l.action), .state = Receipt::State::dead_lettered, .where = where_};
+  receipt.reason = std::move(l.reason), receipt.attempts = l.attempts, receipt.accepted_at = l.accepted_at, receipt.at = l.dead_at, receipt.way = "amqp";
+  co_return std::optional(std::move(receipt));
 }
 
 core::awaitable<Result<Reply>> ReceiptService::handle(core::Request request, core::CallContext context) {

@@ -86,7 +86,8 @@ core::awaitable<Result<std::optional<Receipt>>> ServiceReceipts::find_receipt(co
   co_return std::optional(std::move(receipt));
 }
 
-core::awaitable<Result<core::KnownIds>> ask_known(core::Handler& service, std::string_view action, std::vector<core::MessageId> ids, core::CallContext context) {
+core::awaitable<Result<core::KnownIds>> ask_known(core::Handler& service, std::string_view action, std::vector<core::MessageId> ids,
+                                                  core::CallContext context) {
   runtime::JsonWriter params;
   params.begin_object().key("ids").begin_array();
   for (auto& id : ids) params.value(id.str());

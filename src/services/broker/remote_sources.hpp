@@ -22,6 +22,7 @@ class RemoteLedger final : public core::LedgerSource {
 };
 
 /// Which of these ids a service has, asked by `action` ("logs.known") over whatever leads to it.
-core::awaitable<core::Result<core::KnownIds>> ask_known(core::Handler& service, std::string_view action, std::vector<core::MessageId> ids, core::CallContext context);
+core::awaitable<core::Result<core::KnownIds>> ask_known(core::Handler& service, std::string_view action, std::vector<core::MessageId> ids,
+                                                        core::CallContext context);
 
 }  // namespace flexi::services::broker

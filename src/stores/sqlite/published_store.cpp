@@ -154,7 +154,8 @@ awaitable<Result<void>> SqlitePublishedStore::remove(std::string action, std::ve
 awaitable<Result<void>> SqlitePublishedStore::mark(std::string action, std::vector<MessageId> ids, Published::State state, Timestamp now,
                                                    CallContext context) {
   if (ids.empty()) co_return core::ok();
-  auto job = [action = std::move(action), ids = std::move(ids), to = number_of(state), at = core::to_unix_micros(now)](Connection& connection) -> Result<bool> {
+  const auto at = core::to_unix_micros(now);
+  auto job = [action = std::move(action), ids = std::move(ids), to = number_of(state), at](Connection& connection) -> Result<bool> {
     auto row = connection.use("UPDATE published SET state = ?3, noted_at = ?4 WHERE id = ?1 AND action = ?2 AND state <> ?3");
     for (auto& id : ids) {
       FLEXI_TRY(row.bind(1, id.str()).bind(2, std::string_view(action)).bind(3, to).bind(4, at).run());

@@ -46,7 +46,9 @@ struct PublishedStoreTest : testing::Test, StoreFixture {
     return {};
   }
   void forget(std::string_view name) { EXPECT_TRUE(wait(store->forget("log", {id(name)}, {}))); }
-  void mark(std::string_view name, State state, int second) { EXPECT_TRUE(wait(store->mark("log", {id(name), id("nobody")}, state, at(second), {}))); }
+  void mark(std::string_view name, State state, int second) {
+    EXPECT_TRUE(wait(store->mark("log", {id(name), id("nobody")}, state, at(second), {})));
+  }
 
   PublishedStoreOptions options;
   std::unique_ptr<runtime::sqlite::LedgerBook> book;

@@ -168,7 +168,9 @@ Result<std::vector<core::LedgerLine>> count(Connection& c) {
     FLEXI_TRY(auto found, rows.step());
     if (!found) return lines;
     const auto held = rows.integer(1), dead = rows.integer(2);
-    lines.push_back({.action = rows.text(0), .way = std::string(core::to_string(core::Via::amqp)), .accepted = held + dead, .dead_lettered = dead, .in_flight = held});
+    core::LedgerLine line{.action = rows.text(0), .way = std::string(core::to_string(core::Via::amqp))};
+    line.accepted = held + dead, line.dead_lettered = dead, line.in_flight = held;
+    lines.push_back(std::move(line));
   }
 }
 
