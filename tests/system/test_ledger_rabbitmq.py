@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Receipts and the ledger where messages go through RabbitMQ: all in one process, and a cluster of which parts die."""
 
+import json
 import random
 import uuid
 
@@ -12,6 +13,7 @@ from test_receipts import at_rest, ledger, line, receipt
 
 # What nobody has any more shows within a few seconds, instead of minutes.
 WATCHFUL = {"FLEXI_AMQP_ATTEMPT_TIMEOUT": "500ms", "FLEXI_AMQP_PREFETCH": "10", "FLEXI_AMQP_CONCURRENCY": "10", "FLEXI_AMQP_HEARTBEAT": "1s"}
+NO_OTHER_PORTS = {"FLEXI_GRPC_LISTEN": "", "FLEXI_RPC_LISTEN": ""}
 # A message whose service is down waits for it, or is given up on.
 PATIENT = {"FLEXI_AMQP_RETRY_DELAY": "200ms", "FLEXI_AMQP_MAX_ATTEMPTS": "1000"}
 
@@ -58,7 +60,7 @@ class Cluster:
         self.common = settings(url, **self.peers, **more)
         self.parts = {role: make_instance(role=role, settings={"FLEXI_STORAGE": "embedded", "FLEXI_PEERS_LOGGER": self.peers["FLEXI_PEERS_LOGGER"]}) for role in self.gates}
         self.parts["broker"] = make_instance(role="broker", settings=self.common)
-        self.parts["listener"] = make_instance(role="listener", settings=self.common | {"FLEXI_GRPC_LISTEN": "", "FLEXI_RPC_LISTEN": ""})
+        self.parts["listener"] = make_instance(role="listener", settings=self.common | NO_OTHER_PORTS)
 
     def start(self, *roles):
         for role in roles:
@@ -149,6 +151,22 @@ def test_messages_wait_in_rabbitmq_while_a_part_is_down(cluster, unique):
         # The mail left a log entry, where the logger was there for it.
         assert line(read, "log", "amqp")["stored"] == 30 and line(read, "mail", "amqp")["stored"] == 1
         assert receipt(client, waiting[0])["state"] == "stored"
+
+
+@pytest.mark.parametrize("transport", ["http", "grpc", "rpc"])
+def test_the_logger_is_asked_over_any_transport(make_instance, vhost, unique, transport):
+    logger = make_instance(role="logger", settings={"FLEXI_STORAGE": "embedded"}).start()
+    started = next(one for one in map(json.loads, logger.log_files[0].read_text().splitlines()) if one["event"] == "ready")
+    ends = {end.split(":")[0]: end for end in [started["url"], *started["also"].split()]}
+    common = settings(vhost.url, FLEXI_PEERS_LOGGER=ends[transport], FLEXI_PEERS_MAIL="")
+    broker = ready(make_instance(role="broker", settings=common).start())
+    with broker.client() as client:
+        messages = [accepted(client, f"{unique}{number}") for number in range(5)]
+        assert ledger(client)["in_flight"] == 5 and receipt(client, messages[0])["state"] == "queued"
+        ready(make_instance(role="listener", settings=common | NO_OTHER_PORTS).start())
+        read = until(client, "they are stored, and the broker knows", in_flight=0, stored=5)
+        assert read["not_asked"] == []
+        told(client, messages[0], "stored")
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["all-in-one", "cluster"])
