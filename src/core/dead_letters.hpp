@@ -22,6 +22,7 @@ struct DeadLetter {
 struct DeadLetterPage {
   std::vector<DeadLetter> letters;  ///< newest dead_at first
   std::string next;
+  std::string missing;  ///< why there may be more than this and what follows: a place that can't be asked; empty: there is none
 };
 
 /// Which letter: ids are scoped by action, so letters of several actions may share one.

@@ -7,7 +7,7 @@ import time
 import pytest
 import rabbitmq as rabbit
 from amqp_support import Foreign, ready, settings, stored
-from conftest import envelope, eventually, post_log
+from conftest import envelope, eventually, post_log, run_cli
 from test_custom_actions import Service
 
 
@@ -126,6 +126,27 @@ def test_dead_letters_survive_a_restart_of_rabbitmq(server, url, make_instance, 
         ready(instance)
         assert eventually(lambda: next(iter(client.get("/dlq").json().get("data", [])), None), "it is still there") == before
         envelope(client.delete(f"/dlq/{unique}"), 200)
+
+
+def test_the_spools_dead_letters_are_listed_while_rabbitmq_cant_be_asked(server, url, make_instance, make_gate, unique):
+    gate = make_gate(("127.0.0.1", server.port))
+    instance = ready(make_instance(settings=settings(server.url_of(unique, gate.port), FLEXI_AMQP_MAX_BODY_BYTES="4096")).start())
+    with instance.client() as client:
+        gate.refuse()
+        post_all(client, unique, 0, 1, "amqp;queue=spool")
+        envelope(post(client, "x" * 5000, via="amqp", ack="accepted"), 202)  # behind the other; what RabbitMQ is never given
+        envelope(client.get("/dlq"), 503)
+        gate.heal()
+        whole = eventually(lambda: (lambda body: body.get("data") and body)(client.get("/dlq").json()), "it is a dead letter of the spool", 60)
+        assert whole["message"] == "ok" and len(whole["data"]) == 1
+        gate.refuse()
+        part = eventually(lambda: (lambda body: body["message"] != "ok" and body)(envelope(client.get("/dlq"), 200)), "RabbitMQ is missed")
+        assert part["data"] == whole["data"] and part["message"].startswith("there may be more: "), part
+        listed = run_cli("dlq", "list", "--url", instance.url)
+        assert listed.returncode == 0 and whole["data"][0]["id"] in listed.stdout and "there may be more" in listed.stderr
+        discarded = run_cli("dlq", "discard", "--all", "--url", instance.url)
+        assert discarded.returncode != 0 and discarded.stdout == "1 discarded\n" and "there may be more" in discarded.stderr
+        envelope(client.get("/dlq"), 503)
 
 
 def test_while_rabbitmqs_disk_is_full_messages_wait_in_the_spool(server, url, make_instance, unique):

@@ -6,6 +6,9 @@ import { h, notify } from "./dom.js";
 
 const shownAtMost = 1000;
 
+/** What a page says that does not hold all. */
+const partly = (answer) => answer.message === "ok" ? "" : answer.message;
+
 /**
  * A refresh leaves the rows alone that are still there: what was loaded, opened, half confirmed or has the focus stays so.
  * @param row makes the <li> of an item; @param key tells items apart; @param failing begins the sentence for the notice
@@ -41,7 +44,7 @@ export function pagedList({ path, list, more, notice, row, key = (item) => item.
     const mine = ++run;
     const answer = await administer("GET", path);
     if (mine !== run) return;
-    notify(notice, answer.ok ? "" : `${failing} ${answer.message}`);
+    notify(notice, answer.ok ? partly(answer) : `${failing} ${answer.message}`);
     if (!answer.ok) return;
     const page = answer.data ?? [];
     const rest = answer.next ? below(page) : [];
@@ -59,7 +62,7 @@ export function pagedList({ path, list, more, notice, row, key = (item) => item.
     const answer = await administer("GET", `${path}?${new URLSearchParams({ cursor: next })}`);
     more.disabled = false;
     if (mine !== epoch) return;
-    notify(notice, answer.ok ? "" : `${failing} ${answer.message}`);
+    notify(notice, answer.ok ? partly(answer) : `${failing} ${answer.message}`);
     if (!answer.ok) return;
     next = answer.next ?? "";
     const older = (answer.data ?? []).filter((item) => !rows.has(key(item)));

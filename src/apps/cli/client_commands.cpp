@@ -197,6 +197,14 @@ std::string dlq_url(const std::string& id, const char* what, const std::string& 
   return "/dlq/" + url_encode(id) + what + (action.empty() ? "" : "?action=" + url_encode(action));
 }
 
+/// Whether the page is all that it should be; else says what could not be asked.
+bool complete(const Envelope& page) {
+  const auto message = page.message();
+  if (message == "ok") return true;
+  std::cerr << "flexiconnect: " << message << "\n";
+  return false;
+}
+
 /// Replays or discards one letter.
 core::Result<Envelope> dlq_act(const Target& target, DlqOptions::What what, const std::string& id, const std::string& action) {
   HttpCall request;
@@ -209,10 +217,12 @@ int dlq_all(const Target& target, DlqOptions::What what) {
   // What is there now: a replayed message that dies again must not be replayed for ever.
   std::vector<std::pair<std::string, std::string>> letters;  // id, action
   std::string cursor;
+  bool all = true;
   do {
     auto page = dlq_page(target, 500, cursor);
     if (!page) return report(page.error());
     if (page.value().failed()) return refused(page.value());
+    all = complete(page.value()) && all;
     if (auto* data = page.value().body.if_contains("data"))
       for (auto& letter : data->as_array()) letters.emplace_back(text(letter.as_object(), "id"), text(letter.as_object(), "action"));
     cursor = text(page.value().body, "next");
@@ -227,7 +237,7 @@ int dlq_all(const Target& target, DlqOptions::What what) {
   }
   if (::isatty(STDERR_FILENO) && letters.size() > 1) std::cerr << "\r";
   std::cout << done << (what == DlqOptions::What::replay ? " replayed\n" : " discarded\n");
-  return exit_ok;
+  return all ? exit_ok : exit_refused;
 }
 
 }  // namespace
@@ -306,6 +316,7 @@ int dlq(const Target& target, const DlqOptions& options) {
     if (page.value().failed()) return refused(page.value());
     auto* data = page.value().body.if_contains("data");
     const json::array letters = data && data->is_array() ? data->as_array() : json::array();
+    (void)complete(page.value());
     if (target.json) {
       std::cout << json::serialize(letters) << "\n";
       return exit_ok;

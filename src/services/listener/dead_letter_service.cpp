@@ -62,7 +62,7 @@ core::awaitable<Result<Reply>> DeadLetterService::list(core::Request request, co
   json.begin_array();
   for (auto& letter : page.value().letters) write_letter(json, letter);
   Reply reply;
-  reply.message = "ok";
+  reply.message = page.value().missing.empty() ? "ok" : "there may be more: " + page.value().missing;
   reply.data = json.end_array().take();
   reply.next = page.value().next;
   co_return reply;

@@ -28,8 +28,13 @@ core::awaitable<Result<DeadLetterPage>> JoinedDeadLetters::list(unsigned limit, 
     cursor.erase(0, slash + 1);
   }
   DeadLetterPage page;
+  std::optional<core::Error> unasked;
   for (; place < places_.size(); ++place, cursor.clear()) {
     auto part = co_await places_[place].get().list(limit - static_cast<unsigned>(page.letters.size()), cursor, context);
+    if (!part && core::is_transient(part.error().kind)) {
+      if (!unasked) unasked = part.error();
+      continue;
+    }
     if (!part) co_return part.error();
     for (auto& letter : part.value().letters) page.letters.push_back(std::move(letter));
     if (!part.value().next.empty()) {
@@ -41,6 +46,8 @@ core::awaitable<Result<DeadLetterPage>> JoinedDeadLetters::list(unsigned limit, 
       break;
     }
   }
+  if (unasked && page.letters.empty()) co_return *unasked;
+  if (unasked) page.missing = unasked->message;
   co_return page;
 }
 

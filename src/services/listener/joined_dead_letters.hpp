@@ -14,6 +14,7 @@ namespace flexi::services::listener {
 class JoinedDeadLetters final : public core::DeadLetters {
  public:
   explicit JoinedDeadLetters(std::vector<std::reference_wrapper<core::DeadLetters>> places) : places_(std::move(places)) {}
+  /// Where a place can't be asked, the others' letters, and `missing` says so; its error only where there is no letter to show.
   /// @return invalid_argument for a cursor that is not one
   core::awaitable<core::Result<core::DeadLetterPage>> list(unsigned limit, std::string cursor, core::CallContext context) override;
   /// Where a place can't be asked, the others are; not_found only where all were, and conflict by those that were.

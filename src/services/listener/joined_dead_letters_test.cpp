@@ -118,5 +118,30 @@ TEST_F(JoinedDeadLettersTest, OneActionInBothPlacesIsNotAmbiguous) {
   EXPECT_TRUE(run(joined.discard(id("one"), {})));
 }
 
+TEST_F(JoinedDeadLettersTest, WhatCanBeAskedIsListedAndWhatCanNotIsSaid) {
+  const auto listed = [&](std::string cursor) { return run(joined.list(2, std::move(cursor), {})); };
+  EXPECT_EQ(listed("").value().missing, "");
+  queue.down = true;
+  auto page = listed("").value();
+  ASSERT_EQ(page.letters.size(), 2u);
+  EXPECT_EQ(page.letters[0].id.str(), "s0");
+  EXPECT_EQ(page.missing, "down");
+  EXPECT_EQ(listed(page.next).value().letters.at(0).id.str(), "s2");
+  EXPECT_EQ(listed("0/2").value().letters.at(0).id.str(), "s0") << "away in the middle of its letters";
+  queue.down = false, spool.down = true;
+  std::string cursor;
+  do {
+    page = listed(cursor).value();
+    cursor = page.next;
+  } while (!cursor.empty());
+  EXPECT_EQ(page.letters.size(), 1u);
+  EXPECT_EQ(page.missing, "down");
+  queue.down = true;
+  EXPECT_EQ(listed("").error().kind, core::ErrorKind::unavailable);
+  spool.down = false, spool.letters.clear();
+  EXPECT_EQ(listed("").error().kind, core::ErrorKind::unavailable) << "none to show is not none";
+  EXPECT_EQ(listed("1/").value().letters.size(), 0u) << "what could be asked had its turn";
+}
+
 }  // namespace
 }  // namespace flexi::services::listener
