@@ -165,18 +165,20 @@ core::Result<void> ChannelShard::may_begin(const core::CallContext& context) {
   return core::ok();
 }
 
-ClientConnection* ChannelShard::at_hand() {
+ClientConnection* ChannelShard::at_hand(std::optional<Endpoint>& turn) {
   if (balancer_.size() == 0) return nullptr;
-  return peer_at(balancer_.next()).at_hand();
+  turn = balancer_.next();
+  return peer_at(*turn).at_hand();
 }
 
-core::awaitable<core::Result<ClientConnection*>> ChannelShard::acquire(core::CallContext context) {
+core::awaitable<core::Result<ClientConnection*>> ChannelShard::acquire(core::CallContext context, std::optional<Endpoint> turn) {
   for (std::size_t failures = 0;;) {
     if (stopping_) co_return core::unavailable("the client has stopped");
     if (context.expired()) co_return too_late();
     auto known = co_await balancer_.ready();
     if (!known) co_return known.error();
-    auto& peer = peer_at(balancer_.next());
+    auto& peer = peer_at(turn ? *turn : balancer_.next());
+    turn.reset();
     if (auto* connection = peer.at_hand()) co_return connection;
     if (waiting_ >= static_cast<std::size_t>(shared_.options.max_waiting)) {
       auto error = core::overloaded("too many requests wait for the service");
@@ -196,9 +198,10 @@ core::awaitable<ClientResult> ChannelShard::unary(std::string_view path, std::st
   const Running running(*this);
   CallStart start{.path = path, .metadata = std::move(metadata), .context = std::move(context), .unary = true, .message = std::move(message)};
   for (std::size_t moves = 0;; ++moves) {
-    auto* connection = at_hand();
+    std::optional<Endpoint> turn;
+    auto* connection = at_hand(turn);
     if (!connection) {
-      auto acquired = co_await acquire(start.context);
+      auto acquired = co_await acquire(start.context, turn);
       if (!acquired) co_return unsent(acquired.error());
       connection = acquired.value();
     }
@@ -220,9 +223,10 @@ core::awaitable<ClientResult> ChannelShard::unary(std::string_view path, std::st
 core::awaitable<core::Result<std::unique_ptr<ClientStream>>> ChannelShard::open(std::string_view path, Metadata metadata, core::CallContext context) {
   if (auto allowed = may_begin(context); !allowed) co_return allowed.error();
   const Running running(*this);
-  auto* connection = at_hand();
+  std::optional<Endpoint> turn;
+  auto* connection = at_hand(turn);
   if (!connection) {
-    auto acquired = co_await acquire(context);
+    auto acquired = co_await acquire(context, turn);
     if (!acquired) co_return acquired.error();
     connection = acquired.value();
   }

@@ -4,6 +4,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <list>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "runtime/net/balancer.hpp"
@@ -36,9 +37,11 @@ class ChannelShard {
   };
   struct Running;
 
+  using Endpoint = runtime::net::Balancer::Endpoint;
   /// A connection with room, at once. Null where there is something to wait for.
-  ClientConnection* at_hand();
-  core::awaitable<core::Result<ClientConnection*>> acquire(core::CallContext context);
+  /// @param turn gets the address whose turn it is, where one is known: acquire() begins with it
+  ClientConnection* at_hand(std::optional<Endpoint>& turn);
+  core::awaitable<core::Result<ClientConnection*>> acquire(core::CallContext context, std::optional<Endpoint> turn);
   /// Tells the balancer how a call went.
   void report(const runtime::net::Balancer::Endpoint& endpoint, const Status& status, std::chrono::milliseconds allowed);
   core::Result<void> may_begin(const core::CallContext& context);

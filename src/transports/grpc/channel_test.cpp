@@ -7,6 +7,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <filesystem>
 #include <future>
+#include <set>
 #include <thread>
 
 #include "transports/grpc/raw_peer.hpp"
@@ -283,6 +284,44 @@ TEST_F(Client, AnAbsentPeerIsUnavailableAndUnsent) {
   options.listen = endpoint.substr(7);
   start(options);
   EXPECT_TRUE(call("/t/Echo", "").status.ok());
+}
+
+core::awaitable<void> ask_for_peers(Channel* channel, int count, std::set<std::string>* peers) {
+  for (int i = 0; i < count; ++i) peers->insert((co_await channel->unary("/t/Peer", "", {}, core::CallContext::with_timeout(20s))).message);
+}
+
+TEST_F(Client, OneKeptConnectionPerShardCarriesAllCalls) {
+  start();
+  connect();
+  std::set<std::string> peers[2];
+  for (unsigned shard = 0; shard < shards_.size(); ++shard) {
+    auto calls = ask_for_peers(channel_.get(), 500, &peers[shard]);
+    asio::co_spawn(shards_.executor(shard), std::move(calls), asio::use_future).get();
+    EXPECT_EQ(peers[shard].size(), 1u);
+    EXPECT_TRUE(peers[shard].begin()->starts_with("127.0.0.1:")) << *peers[shard].begin();
+  }
+  EXPECT_NE(peers[0], peers[1]);
+}
+
+TEST_F(Client, AllAddressesOfAPeerHaveEqualShares) {
+  Seen other_seen;
+  std::unique_ptr<core::Server> other;
+  std::string port;
+  // One port that is free at both addresses.
+  for (int i = 0; i < 100 && !other; ++i) {
+    if (server_) stop();
+    start();
+    port = server_->endpoint().substr(server_->endpoint().rfind(':'));
+    GrpcServerOptions options;
+    options.listen = "127.0.0.2" + port;
+    if (auto made = serve_methods(options, process_, test_methods(other_seen))) other = std::move(made.value());
+  }
+  ASSERT_TRUE(other);
+  connect({}, "grpc://127.0.0.1,127.0.0.2" + port);
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(call("/t/Echo", "x").status.ok());
+  EXPECT_EQ(seen_.started, 50);
+  EXPECT_EQ(other_seen.started, 50);
+  run(stop_server(other.get(), 1s));
 }
 
 TEST_F(Client, MovesToANewConnectionWhenTheServerDrains) {

@@ -69,6 +69,7 @@ inline core::awaitable<UnaryAnswer> wait(std::string, Seen* seen) {
   const bool released = co_await wait_for_release(seen);
   co_return UnaryAnswer{released ? Status{} : Status{Code::cancelled, "cancelled"}, "released"};
 }
+inline core::awaitable<UnaryAnswer> peer_of(ServerCall* call) { co_return UnaryAnswer{{}, std::string(call->peer())}; }
 inline core::awaitable<UnaryAnswer> throws() {
   throw std::runtime_error("secret words");
   co_return UnaryAnswer{};
@@ -150,6 +151,7 @@ inline MethodTable test_methods(Seen& seen) {
   methods.add_unary("/t/Echo", [&seen](ServerCall& call, std::string request) { return echo(&call, std::move(request), &seen); });
   methods.add_unary("/t/Fail", [](ServerCall&, std::string request) { return fail(std::move(request)); });
   methods.add_unary("/t/Wait", [&seen](ServerCall&, std::string request) { return wait(std::move(request), &seen); });
+  methods.add_unary("/t/Peer", [](ServerCall& call, std::string) { return peer_of(&call); });
   methods.add_unary("/t/Throw", [](ServerCall&, std::string) { return throws(); });
   methods.add_unary("/t/Bytes", [](ServerCall&, std::string request) { return bytes(std::move(request)); });
   methods.add_stream("/t/Bidi", [&seen](ServerCall& call) { return bidi(&call, &seen); });

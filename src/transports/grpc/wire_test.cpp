@@ -144,6 +144,20 @@ TEST(OutQueueTest, ReadsInAnyPortions) {
   }
 }
 
+TEST(OutQueueTest, WhatIsKeptCanBeTakenBackThoughItWasRead) {
+  OutQueue out;
+  out.push({"hello", true});
+  out.keep();
+  std::uint8_t buffer[100];
+  EXPECT_EQ(out.read(buffer, sizeof buffer), 10u);
+  EXPECT_TRUE(out.empty());
+  EXPECT_EQ(out.read(buffer, sizeof buffer), 0u);
+  const auto frame = out.take_back();
+  EXPECT_EQ(frame.bytes, "hello");
+  EXPECT_TRUE(frame.compressed);
+  EXPECT_EQ(out.take_back().bytes, "");
+}
+
 TEST(Gzip, RoundTrips) {
   for (std::string bytes : {""s, "a"s, std::string(100'000, 'z')}) EXPECT_EQ(gunzip(gzip(bytes), 100'000).value(), bytes);
 }
