@@ -139,12 +139,6 @@ TEST_F(RpcNative, TheExampleOfTheDocsRuns) {
   EXPECT_EQ(said_by(std::string(FLEXI_RPC_EXAMPLE) + " 127.0.0.1:" + std::to_string(port)), "logged (way mirror, id order-17)\nexit 0");
 }
 
-TEST_F(RpcNative, TheExampleInPythonRuns) {
-  if (said_by("python3 -c 'import capnp; capnp.run'") != "exit 0") GTEST_SKIP() << "not run: no pycapnp 2 for python3";
-  serve();
-  EXPECT_EQ(said_by(std::string("python3 " FLEXI_RPC_EXAMPLE_PY) + " 127.0.0.1:" + std::to_string(port)), "logged (way mirror, id order-18)\nexit 0");
-}
-
 /// Counts, and takes its time.
 class SinkObject final : public fc::EventSink::Server {
  public:

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transports/rpc/wire.hpp"
 
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/this_coro.hpp>
@@ -16,7 +19,25 @@ constexpr std::size_t kReadBytes = 64 * 1024;
 constexpr std::size_t kKeepBytes = 256 * 1024;   // of an output buffer
 constexpr std::size_t kLingerBytes = 4 << 20;    // read and dropped after a refusal
 constexpr std::chrono::seconds kFinishTime{1};
+constexpr std::chrono::duration<int> kSilence{30}, kBetweenProbes{10}, kUnacknowledged{60};
+constexpr int kProbes = 3;
 }  // namespace
+
+void notice_a_vanished_peer(asio::ip::tcp::socket& socket) {
+  error_code ignored;
+  socket.set_option(asio::socket_base::keep_alive(true), ignored);
+  const auto set = [&](int option, std::chrono::duration<int> value) {
+    const int seconds = value.count();
+    ::setsockopt(socket.native_handle(), IPPROTO_TCP, option, &seconds, sizeof seconds);
+  };
+  set(TCP_KEEPIDLE, kSilence);
+  set(TCP_KEEPINTVL, kBetweenProbes);
+  const int probes = kProbes;
+  ::setsockopt(socket.native_handle(), IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+  // Probes are not sent while something is on its way: that has its own time to be acknowledged.
+  const auto unacknowledged = static_cast<unsigned>(std::chrono::milliseconds(kUnacknowledged).count());
+  ::setsockopt(socket.native_handle(), IPPROTO_TCP, TCP_USER_TIMEOUT, &unacknowledged, sizeof unacknowledged);
+}
 
 Wire::Wire(std::shared_ptr<KjLoop> loop, runtime::TaskScope& scope, asio::ip::tcp::socket socket, two::Side side, LinkLimits limits)
     : loop_(std::move(loop)), scope_(scope), socket_(std::move(socket)), link_(loop_, side, limits, *this),
@@ -24,6 +45,7 @@ Wire::Wire(std::shared_ptr<KjLoop> loop, runtime::TaskScope& scope, asio::ip::tc
       last_read_(Clock::now()) {
   error_code ignored;
   socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+  notice_a_vanished_peer(socket_);
   socket_.non_blocking(true, ignored);
 }
 

@@ -12,6 +12,9 @@
 
 namespace flexi::transports::rpc {
 
+/// Lets the system notice a peer that vanished without a word: a tail may have nothing to say for days, so no time-out of ours does.
+void notice_a_vanished_peer(boost::asio::ip::tcp::socket& socket);
+
 /// A Link on a TCP socket: reads while the RPC system keeps up and the peer takes its answers, writes at once what one
 /// turn of the loop has to say.
 /// Lifetime/threads: the shard's thread; `scope` runs the writer; ends after run() and finish() have
