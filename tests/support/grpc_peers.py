@@ -119,9 +119,10 @@ def interop_with_our_client(endpoint, case):
     assert done.returncode == 0, done.stderr
 
 
-# Go tools: the gRPC project's interoperability peers, and the client that people use by hand.
+# Go tools: the gRPC project's interoperability peers, the client that people use by hand, and the conformance suite of HTTP/2.
 GO_TOOLS = {"client": "google.golang.org/grpc/interop/client@v1.85.0", "server": "google.golang.org/grpc/interop/server@v1.85.0",
-            "grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3"}
+            "grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3",
+            "h2spec": "github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible"}
 
 
 def go_tool(name):
