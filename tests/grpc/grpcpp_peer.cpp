@@ -12,6 +12,7 @@
 #include "flexiconnect/v1/flexiconnect.grpc.pb.h"
 #include "google/rpc/error_details.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "grpc/reflection/v1/reflection.grpc.pb.h"
 #include "logs.grpc.pb.h"
 
 namespace v1 = flexiconnect::v1;
@@ -31,7 +32,17 @@ class Logger final : public v1::Logger::Service {
   grpc::Status WriteLog(grpc::ServerContext* context, const v1::LogEntry* entry, v1::Reply* reply) override {
     const auto id = context->client_metadata().find("x-flexi-id");
     reply->set_message("logged " + entry->name() + " of " + std::to_string(entry->data().size()) + " bytes");
-    if (id != context->client_metadata().end()) reply->set_id({id->second.data(), id->second.size()});
+    if (id != context->client_metadata().end()) reply->mutable_message()->append(" as ").append(id->second.data(), id->second.size());
+    return grpc::Status::OK;
+  }
+  grpc::Status WriteLogs(grpc::ServerContext*, grpc::ServerReaderWriter<v1::Acknowledgement, v1::NumberedLog>* stream) override {
+    v1::NumberedLog message;
+    while (stream->Read(&message)) {
+      v1::Acknowledgement acknowledgement;
+      acknowledgement.set_sequence(message.sequence());
+      acknowledgement.mutable_reply()->set_id(message.id());
+      if (!stream->Write(acknowledgement)) break;
+    }
     return grpc::Status::OK;
   }
 };
@@ -130,6 +141,65 @@ void unary_calls(const std::shared_ptr<grpc::Channel>& channel, int count) {
   }
 }
 
+void metadata(const std::shared_ptr<grpc::Channel>& channel) {
+  auto log_service = logs::LogService::NewStub(channel);
+  logs::LogRequest request;
+  request.mutable_logentry()->set_name("n");
+  logs::LogResponse response;
+  Context context;
+  context.AddMetadata("idempotency-key", "grpcpp-1");
+  context.AddMetadata("x-some-bin", std::string("\0\xff", 2));
+  check(log_service->WriteLog(&context, request, &response), grpc::OK, "metadata");
+  const auto& trailers = context.GetServerTrailingMetadata();
+  const auto id = trailers.find("x-flexi-id");
+  check(id != trailers.end() && id->second == "grpcpp-1", "the message's id is not in the trailers");
+  auto actions = v1::Actions::NewStub(channel);
+  v1::CallRequest asked;
+  asked.set_action("echo");
+  v1::Reply reply;
+  Context traced;
+  traced.AddMetadata("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+  traced.AddMetadata("x-flexi-ack", "stored");
+  check(actions->Call(&traced, asked, &reply), grpc::OK, "Actions.Call");
+  check(reply.data().find("4bf92f3577b34da6a3ce929d0e0e4736") != std::string::npos && reply.data().find("\"ack\":\"stored\"") != std::string::npos,
+        "the metadata did not arrive: " + reply.data());
+}
+
+void large_messages(const std::shared_ptr<grpc::Channel>& channel) {
+  auto logger = v1::Logger::NewStub(channel);
+  v1::LogEntry entry;
+  entry.set_name("n");
+  entry.set_data(std::string(3'000'000, 'x'));
+  v1::Reply reply;
+  Context context;
+  check(logger->WriteLog(&context, entry, &reply), grpc::OK, "a message of 3 MB");
+  entry.set_data(std::string(5'000'000, 'x'));
+  Context too_large;
+  check(logger->WriteLog(&too_large, entry, &reply), grpc::RESOURCE_EXHAUSTED, "a message over the limit");
+}
+
+void reflection(const std::shared_ptr<grpc::Channel>& channel) {
+  namespace refl = grpc::reflection::v1;
+  auto stub = refl::ServerReflection::NewStub(channel);
+  Context context;
+  auto stream = stub->ServerReflectionInfo(&context);
+  const auto ask = [&](const refl::ServerReflectionRequest& request) {
+    refl::ServerReflectionResponse response;
+    check(stream->Write(request) && stream->Read(&response), "reflection does not answer");
+    return response;
+  };
+  refl::ServerReflectionRequest request;
+  request.set_list_services("*");
+  std::set<std::string> services;
+  const auto listed = ask(request);
+  for (auto& service : listed.list_services_response().service()) services.insert(service.name());
+  check(services.contains("logs.LogService") && services.contains("flexiconnect.v1.Broker"), "reflection does not list our services");
+  request.set_file_containing_symbol("logs.LogService");
+  check(ask(request).file_descriptor_response().file_descriptor_proto_size() > 0, "reflection does not give logs.proto");
+  stream->WritesDone();
+  check(stream->Finish(), grpc::OK, "ServerReflectionInfo");
+}
+
 void errors(const std::shared_ptr<grpc::Channel>& channel) {
   auto actions = v1::Actions::NewStub(channel);
   v1::CallRequest request;
@@ -207,6 +277,9 @@ int main(int argc, char** argv) {
   const auto channel = grpc::CreateChannel(argv[2], grpc::InsecureChannelCredentials());
   const int count = std::stoi(argv[3]);
   unary_calls(channel, count);
+  metadata(channel);
+  large_messages(channel);
+  reflection(channel);
   errors(channel);
   streams(channel, count);
   health(channel);

@@ -2,9 +2,12 @@
 #include "interop_cases.hpp"
 
 #include <map>
+#include <set>
 #include <stdexcept>
 
+#include "flexiconnect/v1/flexiconnect.pb.h"
 #include "grpc/testing/messages.pb.h"
+#include "logs.pb.h"
 
 namespace flexi::grpc_tests {
 
@@ -205,6 +208,44 @@ boost::asio::awaitable<void> timeout_on_sleeping_server(Channel& channel) {
   check(co_await finish(stream), Code::deadline_exceeded);
 }
 
+// --- the contract's own ---
+
+boost::asio::awaitable<void> contract_log(Channel& channel) {
+  ::logs::LogRequest request;
+  request.mutable_logentry()->set_name("event");
+  request.mutable_logentry()->set_data("Some kind of data");
+  const auto result = co_await channel.unary("/logs.LogService/WriteLog", request.SerializeAsString(), {}, limit());
+  check(result, Code::ok);
+  ::logs::LogResponse response;
+  check(response.ParseFromString(result.message), "the response is not understood");
+  check(response.result() == "logged!", "the response is " + response.result());
+}
+
+boost::asio::awaitable<void> contract_bulk(Channel& channel) {
+  constexpr std::uint64_t kCount = 200;
+  auto stream = co_await open(channel, "/flexiconnect.v1.Logger/WriteLogs", {}, limit());
+  for (std::uint64_t n = 0; n < kCount; ++n) {
+    ::flexiconnect::v1::NumberedLog message;
+    message.set_sequence(n);
+    message.mutable_entry()->set_name("n");
+    message.mutable_entry()->set_data(std::to_string(n));
+    message.set_id("bulk-" + std::to_string(n));
+    co_await send(*stream, message.SerializeAsString());
+  }
+  stream->close_send();
+  std::set<std::uint64_t> acknowledged;
+  for (;;) {
+    const auto message = co_await stream->read();
+    if (!message || !message.value()) break;
+    ::flexiconnect::v1::Acknowledgement acknowledgement;
+    check(acknowledgement.ParseFromString(*message.value()) && acknowledgement.has_reply(), "an acknowledgement is wrong");
+    check(acknowledgement.reply().id() == "bulk-" + std::to_string(acknowledgement.sequence()), "an acknowledgement's id is " + acknowledgement.reply().id());
+    acknowledged.insert(acknowledgement.sequence());
+  }
+  check(co_await stream->finish(), Code::ok);
+  check(acknowledged.size() == kCount, std::to_string(acknowledged.size()) + " acknowledgements");
+}
+
 using Case = boost::asio::awaitable<void> (*)(Channel& channel);
 const std::map<std::string, Case>& cases() {
   static const std::map<std::string, Case> kCases{
@@ -222,6 +263,8 @@ const std::map<std::string, Case>& cases() {
       {"cancel_after_begin", cancel_after_begin},
       {"cancel_after_first_response", cancel_after_first_response},
       {"timeout_on_sleeping_server", timeout_on_sleeping_server},
+      {"contract_log", contract_log},
+      {"contract_bulk", contract_bulk},
   };
   return kCases;
 }

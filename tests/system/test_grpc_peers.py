@@ -84,7 +84,9 @@ def test_a_grpcpp_client_uses_every_kind_of_call(server):
 def test_our_client_uses_a_grpcpp_server():
     with grpc_peers.Program(grpc_peers.BUILD / "grpcpp_peer", "server") as peer:
         call = lambda *arguments: grpc_peers.call(peer.endpoint, *arguments)  # noqa: E731
-        assert call("log", {"name": "n", "data": "x" * 50_000})["message"] == "logged n of 50000 bytes"
+        assert call("log", {"name": "n", "data": "x" * 50_000}, "--id", "mine-1")["message"] == "logged n of 50000 bytes as mine-1"
+        for case in ("contract_log", "contract_bulk"):
+            grpc_peers.interop_with_our_client(peer.endpoint, case)
         assert call("large", {})["data"] == "y" * 3_000_000
         outcome = call("rich", {})
         assert (outcome["kind"], outcome["message"], outcome["retry_after_ms"]) == ("unavailable", "come again", 2500)
