@@ -13,7 +13,8 @@ import sys
 import threading
 
 import pytest
-from conftest import ROOT, envelope, eventually, run_cli
+from conftest import BINARY, ROOT, envelope, eventually, run_cli
+from ways_in import generated_grpc
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -135,6 +136,30 @@ def test_the_example_over_every_way(make_instance, words, via, ack):
             assert body == {"error": False, "message": "done", "data": {"words": 6, "characters": 18}}
         stored = eventually(lambda: counted(database), "the service has counted")
         assert list(stored) == [response.headers["x-flexi-id"]], "exactly one message, under the caller's id"
+
+
+def test_actions_objects_of_grpc_and_rpc_find_it_like_the_broker(make_instance, service, unique):
+    """Actions.Call of gRPC and Actions.call of RPC: what no service here owns is the broker's to hand on."""
+    import grpc
+
+    instance = instance_for(make_instance, service.url)
+    with instance.client() as client:
+        listening = {row["via"]: row["endpoint"].split("://")[1] for row in client.get("/system").json()["data"]["listening"]}
+    messages, stubs = generated_grpc()
+    with grpc.insecure_channel(listening["grpc"], options=[("grpc.enable_http_proxy", 0)]) as channel:
+        actions = stubs.ActionsStub(channel)
+        reply = actions.Call(messages.CallRequest(action="do", json='{"from":"grpc"}'), metadata=[("idempotency-key", unique), ("x-flexi-via", "http")], timeout=20)
+        assert (json.loads(reply.data)["n"], reply.way, reply.id) == (1, "http", unique)
+        with pytest.raises(grpc.RpcError) as unknown:
+            actions.Call(messages.CallRequest(action="else"), timeout=20)
+        assert (unknown.value.code(), unknown.value.details()) == (grpc.StatusCode.INVALID_ARGUMENT, "unknown action")
+    calls = [{"action": "do", "payload": {"from": "rpc"}, "id": unique + "-2"}, {"action": "else", "payload": {}}]
+    done = subprocess.run([str(BINARY.parent / "rpc_call"), listening["rpc"]], input="".join(json.dumps(call) + "\n" for call in calls), capture_output=True, text=True, timeout=60)
+    found, unknown = map(json.loads, done.stdout.splitlines())
+    assert found["ok"] and json.loads(found["data"])["n"] == 2 and found["id"] == unique + "-2", found
+    assert not unknown["ok"] and unknown["message"] == "unknown action", unknown
+    assert [json.loads(request["body"]) for request in service.requests] == [{"from": "grpc"}, {"from": "rpc"}]
+    assert service.ids() == [unique, unique + "-2"]
 
 
 def test_the_same_key_is_counted_once_by_whatever_way(make_instance, words, unique):
