@@ -3,7 +3,8 @@
 //
 //   rpc_call HOST:PORT     one JSON object a line in, one a line out, over one kept connection:
 //                          {"action","payload","via"?,"ack"?,"id"?,"timeout_ms"?} gives {"ok":true,"message","data","way","id","duplicate"} or
-//                          {"ok":false,"kind","message"}; no "via": the object that owns the action is called, not the Broker
+//                          {"ok":false,"kind","message"}; no "via": the object that owns the action is called, not the Broker;
+//                          {"bomb":17} calls the Broker with so many objects in the message
 //   rpc_call serve         serves Actions on a free port of 127.0.0.1, says "listening PORT", then one line for each call
 #include <capnp/ez-rpc.h>
 #include <capnp/schema.h>
@@ -112,6 +113,17 @@ json::object call_service(flexiconnect::ExportTable::Client table, kj::WaitScope
   return read_answer(request.send().wait(scope));
 }
 
+class IgnoredEvents final : public flexiconnect::EventSink::Server {};
+
+json::object call_with_objects(flexiconnect::ExportTable::Client table, kj::WaitScope& scope, std::int64_t count) {
+  auto broker = object_of<flexiconnect::Broker>(table, "Broker");
+  auto request = broker.typelessRequest(capnp::typeId<flexiconnect::Broker>(), 0, nullptr);
+  auto objects = request.initAs<capnp::List<flexiconnect::EventSink>>(static_cast<unsigned>(count));
+  for (unsigned i = 0; i < objects.size(); ++i) objects.set(i, kj::heap<IgnoredEvents>());
+  request.send().wait(scope);
+  return {{"ok", true}};
+}
+
 int run_client(const char* address) {
   capnp::EzRpcClient client(address);
   auto& scope = client.getWaitScope();
@@ -121,7 +133,8 @@ int run_client(const char* address) {
     json::object answer;
     try {
       const auto asked = json::parse(line).as_object();
-      answer = asked.contains("via") ? call_broker(table, scope, asked) : call_service(table, scope, asked);
+      if (auto* bomb = asked.if_contains("bomb")) answer = call_with_objects(table, scope, bomb->as_int64());
+      else answer = asked.contains("via") ? call_broker(table, scope, asked) : call_service(table, scope, asked);
     } catch (const kj::Exception& e) {
       answer = {{"ok", false}, {"kind", "exception"}, {"message", e.getDescription().cStr()}};
     }

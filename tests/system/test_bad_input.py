@@ -3,11 +3,15 @@
 or a lost earlier request."""
 
 import json
+import random
 import socket
 import time
+import uuid
 
 import pytest
+from amqp_support import ready, settings
 from conftest import all_logs, envelope, post_log
+from ways_in import Amqp, Rpc, all_ways_in
 
 LOG = b'{"action":"log","via":"inproc","log":{"name":"n","data":"d"}}'
 MAIL = {"from": "me@example.com", "to": "you@example.com", "subject": "Hello", "message": "Hello world!"}
@@ -58,12 +62,24 @@ def request(body=LOG, path="/handle", headers=(), host=b"Host: localhost"):
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
+@pytest.fixture(scope="module")
+def callers(shared):
+    """One for each port, by its name."""
+    made = {way.name: way for way in all_ways_in(shared)}
+    assert set(made) == {"http", "grpc", "rpc"}
+    yield made
+    for way in made.values():
+        way.close()
+
+
 @pytest.fixture(autouse=True)
-def still_well(shared):
+def still_well(shared, callers):
     yield
     with shared.client() as client:
         assert client.get("/ping").status_code == 200
-        envelope(post_log(client, "after", "bad input", via="inproc"), 202)
+    for way in callers.values():
+        answer = way.call("log", {"name": "after", "data": "bad input"}, "inproc", "stored", uuid.uuid4().hex)
+        assert answer.ok, answer
 
 
 # --- bodies
@@ -312,6 +328,127 @@ def test_what_its_service_would_refuse_is_refused_before_a_queue_accepts_it(http
     for ack in ("accepted", "stored"):
         answer = http.post("/handle", json={"action": action, "via": via, "ack": ack, action: payload})
         assert answer.status_code == 400 and field in answer.json()["message"], answer.text
+
+
+# --- sizes: one limit, whichever way it comes
+
+LIMIT = 1 << 20  # of a payload as JSON
+NAMES = len('{"name":"size","data":""}')
+
+
+def size_refused(answer):
+    return not answer.ok and answer.kind in ("invalid_argument", "exception")  # over RPC's limit of a message its connection ends
+
+
+@pytest.mark.parametrize("ack", ["accepted", "stored"])
+@pytest.mark.parametrize("way_in", ["http", "grpc", "rpc"])
+@pytest.mark.parametrize("data", ["x" * (2 << 20), '"' * (LIMIT // 2), "\x01" * (LIMIT // 6)], ids=["long", "quotes", "controls"])
+def test_a_payload_that_some_way_could_not_carry_is_refused_before_a_queue_accepts_it(shared, way_in, ack, data):
+    caller = next(way for way in all_ways_in(shared) if way.name == way_in)
+    try:
+        assert size_refused(caller.call("log", {"name": "size", "data": data}, "auto", ack, uuid.uuid4().hex))
+    finally:
+        caller.close()
+    with shared.client() as client:
+        assert client.get("/dlq").json()["data"] == []
+
+
+@pytest.mark.parametrize("via, ack", [("amqp", "accepted"), ("http", "stored"), ("grpc", "stored"), ("rpc", "stored"), ("inproc", "stored")])
+@pytest.mark.parametrize("way_in", ["grpc", "rpc"])
+def test_a_payload_at_the_limit_goes_every_way(shared, callers, way_in, via, ack):
+    fits = "\n" * ((LIMIT - NAMES) // 2)
+    answer = callers[way_in].call("log", {"name": "size", "data": fits}, via, ack, uuid.uuid4().hex)
+    assert answer.ok and answer.way_name == via, answer
+    over = callers[way_in].call("log", {"name": "size", "data": fits + "\n"}, via, ack, uuid.uuid4().hex)
+    assert (over.ok, over.kind) == (False, "invalid_argument") and str(LIMIT) in over.message, over
+    with shared.client() as client:
+        assert client.get("/dlq").json()["data"] == []
+
+
+def test_a_payload_over_the_limit_from_rabbitmq(make_instance, vhost):
+    instance = ready(make_instance(settings=settings(vhost.url)).start())
+    caller = Amqp(vhost.url)
+    try:
+        for ack in ("accepted", "stored"):
+            answer = caller.call("log", {"name": "size", "data": "x" * (2 << 20)}, "auto", ack, uuid.uuid4().hex)
+            assert (answer.ok, answer.kind) == (False, "invalid_argument") and str(LIMIT) in answer.message, answer
+    finally:
+        caller.close()
+    with instance.client() as client:
+        assert client.get("/dlq").json()["data"] == []
+
+
+# --- the gRPC and the RPC port
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+def port_of(shared, via):
+    with shared.client() as client:
+        return next(int(row["endpoint"].rsplit(":", 1)[1]) for row in client.get("/system").json()["data"]["listening"] if row["via"] == via)
+
+
+def ends(port, data, half_close=False, seconds=20):
+    """Sends bytes; fails unless the server ends the connection."""
+    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection:
+        received = b""
+        try:
+            connection.sendall(data)
+            if half_close:
+                connection.shutdown(socket.SHUT_WR)
+            while chunk := connection.recv(65536):
+                received += chunk
+        except (ConnectionResetError, BrokenPipeError):
+            pass
+        return received
+
+
+@pytest.mark.parametrize("via", ["grpc", "rpc"])
+@pytest.mark.parametrize("garbage", [b"\xff" * 100_000, b"\r\n\r\n\r\n", random.Random(1).randbytes(10_000), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"AMQP\x00\x00\x09\x01",
+                                     PREFACE + b"\xff" * 100, request()], ids=["ff", "lines", "random", "http", "amqp", "http2", "handle"])
+def test_garbage_on_another_port_ends_its_connection(shared, via, garbage):
+    ends(port_of(shared, via), garbage)
+
+
+@pytest.mark.parametrize("via, data", [
+    ("grpc", PREFACE[:-3]), ("grpc", PREFACE + b"\x00\x00\x64\x04\x00\x00\x00\x00\x00abc"), ("grpc", PREFACE + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00" + b"\x00\x00\x20\x01\x05\x00\x00\x00\x01abc"),
+    ("rpc", b"\x00\x00\x00\x00\x64\x00\x00\x00abcdefgh"), ("rpc", b"\x00\x00"), ("rpc", b"\x03\x00\x00\x00\x01\x00\x00\x00")])
+def test_a_frame_that_is_cut_short_ends_with_its_connection(shared, via, data):
+    ends(port_of(shared, via), data, half_close=True)
+
+
+@pytest.mark.parametrize("via, data", [
+    ("grpc", PREFACE + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00" + b"\xff\xff\xff\x00\x00\x00\x00\x00\x01"),  # a frame of 16 MiB
+    ("rpc", b"\x00\x00\x00\x00\xff\xff\xff\x0f"), ("rpc", b"\xff\xff\xff\x7f")])  # 2 GiB of words; two thousand million segments
+def test_a_frame_that_is_announced_too_long_ends_its_connection(shared, via, data):
+    ends(port_of(shared, via), data)
+
+
+def test_a_message_over_the_limit_and_bytes_that_are_no_message(callers):
+    grpc, channel = callers["grpc"].grpc, callers["grpc"].channel
+
+    def code(path, message):
+        with pytest.raises(grpc.RpcError) as error:
+            channel.unary_unary(path)(message, timeout=20)
+        return error.value.code()
+
+    for path in ("/flexiconnect.v1.Broker/Handle", "/logs.LogService/WriteLog", "/flexiconnect.v1.Logger/WriteLog", "/flexiconnect.v1.Actions/Call"):
+        assert code(path, b"\xff\xff\xff") == grpc.StatusCode.INVALID_ARGUMENT, path
+        assert code(path, b"x" * (5 << 20)) == grpc.StatusCode.RESOURCE_EXHAUSTED, path
+    with pytest.raises(grpc.RpcError) as ended:
+        list(channel.stream_stream("/flexiconnect.v1.Broker/HandleStream")(iter([b"\xff\xff\xff"]), timeout=20))
+    assert ended.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_message_full_of_objects_ends_its_connection(shared):
+    caller = Rpc(f"127.0.0.1:{port_of(shared, 'rpc')}")
+    try:
+        caller.process.stdin.write(json.dumps({"bomb": 1000}) + "\n")
+        caller.process.stdin.flush()
+        answer = json.loads(caller.process.stdout.readline())
+        assert not answer["ok"] and answer["kind"] == "exception", answer
+    finally:
+        caller.close()
 
 
 # --- parameters that nobody knows
