@@ -169,14 +169,18 @@ def test_only_a_broker_says_when_where_and_under_which_id(stubs, caller, unique)
     metadata = [("x-flexi-id", unique), ("x-flexi-hops", "broker@1795000000000000"), ("x-flexi-accepted-at", "1795000000000000")]
     arrived = caller.echo(metadata=metadata)
     assert arrived["id"] != unique and arrived["hops"] == "" and not arrived["id_from_caller"]
-    reply = caller.actions.Call(stubs.flexi.CallRequest(action="echo"), metadata=metadata, timeout=10)
-    arrived = json.loads(reply.data)
-    assert arrived["id"] == reply.id == unique and arrived["hops"] == "broker@1795000000000000"
-    call = lambda *metadata: caller.actions.Call(stubs.flexi.CallRequest(action="echo"), metadata=metadata, timeout=10)  # noqa: E731
-    assert call(("x-flexi-accepted-at", "2026-11-24T09:30:00Z")).message == "echoed"
-    assert "x-flexi-accepted-at" in refused(lambda: call(("x-flexi-accepted-at", "yesterday")), "INVALID_ARGUMENT").details()
-    refused(lambda: call(("x-flexi-id", "~admin~1")), "INVALID_ARGUMENT")
-    assert call(("x-flexi-id", "~admin~1"), ("authorization", "Bearer s3cret")).id == "~admin~1"
+    arrived = json.loads(caller.actions.Call(stubs.flexi.CallRequest(action="echo"), metadata=metadata, timeout=10).data)
+    assert arrived["id"] != unique and arrived["hops"] == "", "what no service owns is the broker's"
+    with own_server("--token", "s3cret", "--role", "services") as services, grpc.insecure_channel(services.target) as channel:
+        actions = Caller(stubs, channel).actions
+        reply = actions.Call(stubs.flexi.CallRequest(action="echo"), metadata=metadata, timeout=10)
+        arrived = json.loads(reply.data)
+        assert arrived["id"] == reply.id == unique and arrived["hops"] == "broker@1795000000000000"
+        call = lambda *metadata: actions.Call(stubs.flexi.CallRequest(action="echo"), metadata=metadata, timeout=10)  # noqa: E731
+        assert call(("x-flexi-accepted-at", "2026-11-24T09:30:00Z")).message == "echoed"
+        assert "x-flexi-accepted-at" in refused(lambda: call(("x-flexi-accepted-at", "yesterday")), "INVALID_ARGUMENT").details()
+        refused(lambda: call(("x-flexi-id", "~admin~1")), "INVALID_ARGUMENT")
+        assert call(("x-flexi-id", "~admin~1"), ("authorization", "Bearer s3cret")).id == "~admin~1"
 
 
 @pytest.mark.parametrize("kind", CODES)
