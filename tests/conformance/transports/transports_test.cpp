@@ -2,6 +2,7 @@
 // What every transport promises (STYLE.md, "Tests").
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <boost/asio/bind_cancellation_slot.hpp>
@@ -482,6 +483,13 @@ TEST_P(Transports, GarbageHarmsOneConnectionOnly) {
     boost::system::error_code ec;
     asio::write(socket, asio::buffer(garbage), ec);
     EXPECT_TRUE(call(log_request("beside it")));
+    // And it ends, at the latest when nothing more comes: what was begun might have become something.
+    boost::system::error_code ignored;
+    socket.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+    for (char dropped[4096]; !ec; socket.read_some(asio::buffer(dropped), ec)) {
+      pollfd readable{socket.native_handle(), POLLIN, 0};
+      ASSERT_EQ(::poll(&readable, 1, 20'000), 1) << "it does not end";
+    }
   }
   EXPECT_TRUE(call(log_request("after")));
 }
