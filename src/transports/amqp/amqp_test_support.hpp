@@ -268,14 +268,14 @@ class AmqpTest : public ::testing::Test {
     return std::move(*page);
   }
   enum class End { replay, discard };
-  core::Result<void> end_letter(core::DeadLetters& all, core::MessageId id, End how) {
+  core::Result<void> end_letter(core::DeadLetters& all, core::DeadLetterKey key, End how) {
     std::optional<core::Result<void>> result;
-    auto work = [](core::DeadLetters* l, core::MessageId i, End h, std::optional<core::Result<void>>* out) -> asio::awaitable<void> {
+    auto work = [](core::DeadLetters* l, core::DeadLetterKey k, End h, std::optional<core::Result<void>>* out) -> asio::awaitable<void> {
       auto context = core::CallContext::with_timeout(20s);
-      if (h == End::replay) out->emplace(co_await l->replay(i, context));
-      else out->emplace(co_await l->discard(i, context));
+      if (h == End::replay) out->emplace(co_await l->replay(k, context));
+      else out->emplace(co_await l->discard(k, context));
     };
-    run(work(&all, std::move(id), how, &result));
+    run(work(&all, std::move(key), how, &result));
     return std::move(*result);
   }
   /// Every connection to this test's virtual host, as a cut would.

@@ -237,6 +237,35 @@ TEST_F(AmqpTest, AfterTheLastAttemptItIsADeadLetterThatCanBeReplayedOrDiscarded)
   EXPECT_EQ(store.size(), 1u);
 }
 
+TEST_F(AmqpTest, DeadLettersOfSeveralActionsUnderOneIdAreToldApart) {
+  Store store;
+  store.failures = 2;
+  store.kind = ErrorKind::conflict;
+  auto& t = transport();
+  serve(t, store);
+  const auto request = log("two");
+  auto mail = request;
+  mail.action = "mail";
+  mail.payload = core::Mail{"", "you@example.com", "s", "m"};
+  mail.ack = core::Ack::accepted;
+  auto& client = connect(t);
+  ASSERT_TRUE(call(client, request));
+  ASSERT_TRUE(call(client, mail));
+  auto other = foreigner();
+  eventually([&] { return other.count("flexi.log.dlq") == 1 && other.count("flexi.mail.dlq") == 1; });
+  for (auto how : {End::replay, End::discard}) {
+    const auto refused = end_letter(t, request.id, how);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().kind, ErrorKind::conflict) << refused.error().message;
+  }
+  EXPECT_EQ(letters(t).value().letters.size(), 2u) << "nobody guessed";
+  EXPECT_TRUE(end_letter(t, {request.id, "mail"}, End::discard));
+  EXPECT_EQ(other.count("flexi.mail.dlq"), 0);
+  EXPECT_EQ(end_letter(t, {request.id, "mail"}, End::discard).error().kind, ErrorKind::not_found);
+  EXPECT_TRUE(end_letter(t, request.id, End::replay)) << "one is left, so the id says it";
+  eventually([&] { return store.size() == 1; });
+}
+
 TEST_F(AmqpTest, WhatRetryingCannotHelpIsDeadAtOnce) {
   Store store;
   store.failures = 1;

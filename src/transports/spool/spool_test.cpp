@@ -197,6 +197,36 @@ TEST_F(SpoolTest, WhatTheQueueRefusesForGoodIsADeadLetterAndHoldsUpNobody) {
   EXPECT_EQ(spool_->status().bytes, 0);
 }
 
+TEST_F(SpoolTest, DeadLettersOfSeveralActionsUnderOneIdAreToldApart) {
+  std::atomic<bool> mended{false};
+  queue_.judge = [&](const Request&) -> std::optional<core::Error> {
+    if (mended) return std::nullopt;
+    return core::invalid_argument("too long for RabbitMQ");
+  };
+  open();
+  queue_.up = false;
+  auto mail = log_request("two");
+  mail.action = "mail";
+  mail.payload = core::Mail{"", "you@example.com", "s", "m"};
+  ASSERT_TRUE(send(log_request("two")));
+  ASSERT_TRUE(send(mail));
+  queue_.up = true;
+  ASSERT_TRUE(drained());
+  ASSERT_EQ(spool_->status().dead_letters, 2);
+  const auto two = core::MessageId::parse("two").value();
+  EXPECT_EQ(run(spool_->get(two, {})).error().kind, ErrorKind::conflict);
+  EXPECT_EQ(run(spool_->discard(two, {})).error().kind, ErrorKind::conflict);
+  EXPECT_EQ(run(spool_->replay(two, {})).error().kind, ErrorKind::conflict);
+  EXPECT_EQ(spool_->status().dead_letters, 2) << "nobody guessed";
+  ASSERT_TRUE(run(spool_->discard({two, "mail"}, {})));
+  mended = true;
+  ASSERT_TRUE(run(spool_->replay(two, {}))) << "one is left, so the id says it";
+  ASSERT_TRUE(drained());
+  EXPECT_EQ(queue_.arrived(), std::vector<std::string>{"two"});
+  EXPECT_EQ(spool_->status().dead_letters, 0);
+  EXPECT_EQ(spool_->status().bytes, 0);
+}
+
 TEST_F(SpoolTest, AFrozenQueueIsWaitedForOnlySoLong) {
   options_.patience = std::chrono::milliseconds(20);
   open();

@@ -123,6 +123,21 @@ TEST_P(MailboxConformance, PagesStayWhatTheyAreWhileMailsCome) {
   EXPECT_TRUE(before.empty());
 }
 
+TEST_P(MailboxConformance, APageOfLongMailsEndsEarlyAndGoesOn) {
+  constexpr std::size_t kLong = 200'000, kEscape = 6, kMost = 4 << 20;  // what a message of gRPC may have
+  for (int i = 0; i < 12; ++i) ASSERT_TRUE(deliver(mail("m" + std::to_string(i), std::string(kLong, '\x01'), i)));
+  std::size_t seen = 0;
+  std::string cursor;
+  do {
+    auto page = list(500, cursor).value();
+    ASSERT_FALSE(page.mails.empty());
+    EXPECT_LT(page.mails.size() * kLong * kEscape, kMost);
+    seen += page.mails.size();
+    cursor = page.next;
+  } while (!cursor.empty());
+  EXPECT_EQ(seen, 12u);
+}
+
 TEST_P(MailboxConformance, RefusesWhatIsNoCursorAndNoLimit) {
   for (auto cursor : {"x", "' OR 1=1 --", "1.", ".1", "\xff"}) EXPECT_EQ(list(50, cursor).error().kind, ErrorKind::invalid_argument) << cursor;
   for (unsigned limit : {0u, 501u}) EXPECT_EQ(list(limit).error().kind, ErrorKind::invalid_argument) << limit;
