@@ -328,9 +328,12 @@ TEST_F(DatabaseTest, BytesThatWaitHaveALimit) {
   Outcome large, small, more, after;
   auto taken = asio::co_spawn(shards_.executor(0), put(this, "large", 5000, &large), asio::use_future);  // alone: whatever its size
   auto light = asio::co_spawn(shards_.executor(0), put(this, "small", 0, &small), asio::use_future);
-  asio::co_spawn(shards_.executor(0), put(this, "more", 1, &more), asio::use_future).get();
+  auto over = asio::co_spawn(shards_.executor(0), put(this, "more", 1, &more), asio::use_future);
+  std::promise<void> asked;  // behind them on the same thread
+  asio::post(shards_.executor(0), [&asked] { asked.set_value(); });
+  asked.get_future().wait();
   release.set_value();
-  for (auto* write : {&blocker, &taken, &light}) write->get();
+  for (auto* write : {&blocker, &taken, &light, &over}) write->get();
   EXPECT_TRUE(*large);
   EXPECT_TRUE(*small);
   ASSERT_FALSE(*more);

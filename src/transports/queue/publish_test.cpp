@@ -129,13 +129,15 @@ TEST_F(QueueTest, BytesThatWaitForACommitHaveALimit) {
   auto put = [](EmbeddedQueue* queue, std::string id, std::optional<Result<Reply>>* out) -> asio::awaitable<void> {
     out->emplace(co_await queue->publish(log_request(id, std::string(600, 'x')), {}));
   };
-  // One shard, so the first waits before the second is asked.
+  // One shard, so the first waits before the second is asked, and both before the writer goes on.
   std::optional<Result<Reply>> first, second;
   auto waits = asio::co_spawn(shards_.executor(0), put(queue_.get(), "a", &first), asio::use_future);
-  asio::co_spawn(shards_.executor(0), put(queue_.get(), "b", &second), asio::use_future).get();
+  auto over = asio::co_spawn(shards_.executor(0), put(queue_.get(), "b", &second), asio::use_future);
+  std::promise<void> asked;
+  asio::post(shards_.executor(0), [&asked] { asked.set_value(); });
+  asked.get_future().wait();
   release.set_value();
-  blocker.get();
-  waits.get();
+  for (auto* caller : {&blocker, &waits, &over}) caller->get();
   EXPECT_TRUE(*first);
   ASSERT_FALSE(*second);
   EXPECT_EQ(second->error().kind, ErrorKind::overloaded);
