@@ -97,6 +97,7 @@ struct Metadata {
   authorization @6 :Text;     # "Bearer <administrator's token>"
   acceptedAtMicros @7 :Int64; # between FlexiConnect processes: when the broker took it, µs since 1970; 0: now
   hops @8 :Text;              # between FlexiConnect processes: where the message has been
+  processKey @9 :Text;        # within one FlexiConnect process: proof that it speaks to itself
 }
 
 enum Ack {

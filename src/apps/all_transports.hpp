@@ -31,13 +31,14 @@ struct Served {
 /// The one place that names the network's transports. A transport that is not here does not exist.
 class AllTransports {
  public:
-  AllTransports(const Settings& settings, Process& process, std::string admin_token)
-      : settings_(settings), process_(process), admin_token_(std::move(admin_token)) {}
+  AllTransports(const Settings& settings, Process& process, std::string admin_token);
 
   /// The transport of "http://…", by its scheme.
   static std::optional<core::Via> via_of(std::string_view endpoint);
   /// @return invalid_argument where the endpoint can't be understood
   core::Result<std::unique_ptr<core::Client>> connect(const std::string& endpoint);
+  /// A client of this very process, by the endpoint of one of its own servers: these believe what it says of a message.
+  core::Result<std::unique_ptr<core::Client>> connect_back(const std::string& endpoint);
   /// A client of a service that is not ours, which never sees the administrator's token: by HTTP its one URL.
   core::Result<std::unique_ptr<core::Client>> connect_foreign(const std::string& endpoint);
   /// Every listener that the settings name, HTTP's first.
@@ -45,11 +46,16 @@ class AllTransports {
   core::Result<void> serve(const Served& served, std::vector<Listening>& all);
 
  private:
-  core::Result<std::unique_ptr<core::Client>> connect(const std::string& endpoint, const std::string& token);
-  transports::http::Process http_process(std::string admin_token);
+  /// What one end shows, and believes.
+  struct Secrets {
+    std::string admin_token, process_key;
+  };
+  core::Result<std::unique_ptr<core::Client>> connect(const std::string& endpoint, const Secrets& secrets);
+  template <class View>
+  View view_of(const Secrets& secrets) const;
   const Settings& settings_;
   Process& process_;
-  std::string admin_token_;
+  const Secrets own_;
 };
 
 }  // namespace flexi::apps

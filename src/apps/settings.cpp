@@ -98,6 +98,7 @@ void Settings::describe(runtime::OptionVisitor& v) {
   v.field("data_dir", data_dir, "Folder of everything that is stored in this process; one server a folder");
   v.field("storage", storage, "embedded: users, logs and mails are kept in the data folder; auto: so they are where everything is one process");
   v.field("admin_token_file", admin_token_file, "File with the administrator's token: off loopback, reading and administration want it");
+  v.field("admin_token_always", admin_token_always, "Want the token on loopback, too: behind a proxy on this machine, whose requests come from here");
   v.field("example_user", example_user, "Create admin@example.com in an empty user store: yes, no, or auto (where this process listens on loopback only)");
   v.field("threads", threads, "Threads that serve connections; 0 is one per core");
   v.field("log_level", log_level, "Least level that is logged: debug, info, warning or error");
@@ -133,6 +134,7 @@ runtime::Problems Settings::validate() const {
   else if (storage == "auto" && role != Role::all_in_one && traits_of(role).owns_data())
     problems.push_back({"storage", "the " + std::string(traits_of(role).command) + " service alone has no database; \"embedded\" keeps its data in data_dir"});
   if (example_user != "auto" && example_user != "yes" && example_user != "no") problems.push_back({"example_user", "must be auto, yes or no"});
+  if (admin_token_always && admin_token_file.empty()) problems.push_back({"admin_token_always", "wants a token: set admin_token_file"});
   if (threads < 0 || threads > 64) problems.push_back({"threads", "must be 0 to 64"});
   if (find(kLevels, log_level) == std::end(kLevels)) problems.push_back({"log_level", "must be debug, info, warning or error"});
   if (find(kFormats, log_format) == std::end(kFormats)) problems.push_back({"log_format", "must be auto, json or human"});

@@ -45,6 +45,7 @@ struct Settings {
   std::string data_dir = "./flexiconnect-data";  ///< where everything embedded is stored
   std::string storage = "auto";                  ///< auto: embedded where everything is one process; embedded: here too
   std::string admin_token_file{};                ///< administrator's token; needed off loopback
+  bool admin_token_always = false;               ///< wants the token on loopback, too: behind a proxy that can't be told from a client
   std::string example_user = "auto";             ///< auto: where every listener is on loopback
   std::int64_t threads = 0;                      ///< 0: one per core
   std::string log_level = "info";

@@ -75,6 +75,15 @@ TEST(Settings, TheExampleUserStaysOnLoopback) {
   EXPECT_TRUE(settings.wants_example_user());
 }
 
+TEST(Settings, ATokenThatIsAlwaysWantedMustBeThere) {
+  Settings settings;
+  settings.admin_token_always = true;
+  ASSERT_EQ(settings.validate().size(), 1u);
+  EXPECT_EQ(settings.validate().front().path, "admin_token_always");
+  settings.admin_token_file = "token";
+  EXPECT_TRUE(settings.validate().empty());
+}
+
 TEST(Settings, ClientsFindTheServerOfTheSameSettings) {
   Settings settings;
   for (auto [listen, url] : {std::pair{"127.0.0.1:9000", "http://127.0.0.1:9000"}, {"0.0.0.0:80", "http://127.0.0.1:80"}, {"[::]:80", "http://[::1]:80"},

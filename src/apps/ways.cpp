@@ -66,7 +66,7 @@ Result<void> Ways::loop_back(const std::vector<Listening>& listeners) {
   for (auto& listener : listeners) {
     const auto loop = loops_.find(listener.via);
     if (loop == loops_.end()) continue;
-    FLEXI_TRY(auto client, transports_.connect(listener.server->endpoint()));
+    FLEXI_TRY(auto client, transports_.connect_back(listener.server->endpoint()));
     loop->second.set(*client);
     remote_.push_back(std::move(client));
   }

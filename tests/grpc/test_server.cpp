@@ -45,7 +45,7 @@ int main(int argc, char** argv) {
   flexi::runtime::Readiness readiness;
   flexi::runtime::Shards shards(2);
   flexi::grpc_tests::ScriptedService service;
-  const grpc_wire::Process process{metrics, readiness, log, shards, token};
+  const grpc_wire::Process process{metrics, readiness, log, shards, token, nullptr, "own-key"};
   grpc_wire::MethodTable methods;
   add_methods(methods, options, {process, role == "services" ? nullptr : &service, role == "broker" ? nullptr : &service});
   if (test_service) flexi::grpc_tests::add_test_service(methods);

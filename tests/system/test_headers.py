@@ -8,7 +8,7 @@ from conftest import ROOT
 
 SOURCES = sorted((ROOT / "src/transports/http").glob("*.cpp"))
 # What only our own processes tell each other, and what is told to services of others (docs/custom-actions.md).
-DOCUMENTED_ELSEWHERE = {"X-Flexi-Action"}
+DOCUMENTED_ELSEWHERE = {"X-Flexi-Action", "X-Flexi-Process-Key"}
 
 
 def test_every_header_is_described():

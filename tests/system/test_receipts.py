@@ -223,6 +223,22 @@ def test_it_adds_up_after_kill_9_under_load(make_instance):
         assert read["dead_lettered"] == 0
 
 
+def test_strangers_cannot_forge_it(own, unique):
+    """In one process the services stand at the broker's port: where a message has been, and when it was accepted, is not for anybody to say."""
+    journey = {"X-Flexi-Hops": "broker>amqp@1", "X-Flexi-Via": "amqp", "X-Flexi-Accepted-At": "2199-01-01T00:00:00Z"}
+    with own.client() as client:
+        for path, body in (("/log", {"name": "forged", "data": unique}), ("/actions/log", {"name": "forged", "data": unique}),
+                           ("/send", {"to": "you@example.com", "subject": unique, "message": "m"})):
+            for number, proof in enumerate(({}, {"X-Flexi-Process-Key": ""}, {"X-Flexi-Process-Key": "0" * 32})):
+                message = f"{unique}{path.replace('/', '-')}{number}"
+                envelope(client.post(path, json=body, headers=journey | proof | {"X-Flexi-Id": message}), 200 if path == "/actions/log" else 202)
+                found = receipt(client, message)
+                assert found["way"] == "http" and not any("broker" in hop["at"] for hop in found["hops"])
+        assert max(entry["created_at"] for entry in all_logs(client)) < "2199", "no entry is of the time to come"
+        read = at_rest(client)
+        assert read["adds_up"] and read["unaccounted"] == 0
+
+
 def test_callers_who_left_early_do_not_unbalance_it(make_instance, unique):
     """Deadlines that pass anywhere: before the queue, in it, in the store. What was told to fail may be stored; each id ends once."""
     instance = make_instance().start()

@@ -5,7 +5,7 @@ import socket
 import subprocess
 
 import pytest
-from conftest import all_logs, envelope, post_log
+from conftest import all_logs, envelope, post_log, run_cli
 
 ADMINISTRATION = [("GET", "/logs"), ("GET", "/logs/tail"), ("GET", "/mails"), ("GET", "/mails/x"), ("DELETE", "/mails/x"), ("POST", "/mails/x/release"),
                   ("GET", "/users"), ("GET", "/users/1"), ("GET", "/dlq"), ("GET", "/dlq/x"), ("POST", "/dlq/x/replay"), ("DELETE", "/dlq/x")]
@@ -88,8 +88,25 @@ def test_through_a_proxy_administration_wants_the_token(guarded):
     with guarded.client() as client:
         check_token_is_wanted(client, **{"X-Forwarded-For": "203.0.113.9"})
         check_token_is_wanted(client, Forwarded="for=203.0.113.9")
+        check_token_is_wanted(client, Via="1.1 proxy")
+        check_token_is_wanted(client, **{"X-Real-IP": "203.0.113.9"})
+        check_token_is_wanted(client, **{"X-Forwarded-Proto": "https"})
     guarded.terminate()
     assert TOKEN not in guarded.log()
+
+
+def test_a_proxy_that_says_nothing_is_no_administrator_where_the_token_is_always_wanted(make_instance, tmp_path):
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    instance = make_instance(settings={"FLEXI_ADMIN_TOKEN_FILE": token, "FLEXI_ADMIN_TOKEN_ALWAYS": "true"}).start()
+    with instance.client() as client:
+        check_token_is_wanted(client)
+        envelope(client.get("/metrics"), 401)
+        assert client.get("/readyz").status_code == 200
+        for via in ("http", "grpc", "rpc"):
+            envelope(post_log(client, "always", via, via=via), 202)
+    assert run_cli("dlq", "list", "--url", instance.url, "--token-file", token).returncode == 0
+    assert run_cli("dlq", "list", "--url", instance.url).returncode != 0
 
 
 def test_from_another_address_administration_wants_the_token(guarded):

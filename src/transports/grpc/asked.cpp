@@ -12,7 +12,7 @@ namespace {
 
 /// Views into the call's metadata; data() is null where there is none.
 struct Asked {
-  std::string_view idempotency_key, id, via, ack, accepted_at, hops, authorization;
+  std::string_view idempotency_key, id, via, ack, accepted_at, hops, authorization, process_key;
   bool forwarded = false;  ///< came through a proxy: the peer is not who asks
 };
 
@@ -27,7 +27,8 @@ Asked look_up(const Metadata& metadata) {
     else if (key == keys::kVia) asked.via = value;
     else if (key == keys::kIdempotencyKey) asked.idempotency_key = value;
     else if (key == keys::kAuthorization) asked.authorization = value;
-    else if (key == "x-forwarded-for" || key == "forwarded") asked.forwarded = true;
+    else if (key == keys::kProcessKey) asked.process_key = value;
+    else if (key == "forwarded" || key == "via" || key == "x-real-ip" || key.starts_with("x-forwarded-")) asked.forwarded = true;
   }
   return asked;
 }
@@ -42,21 +43,23 @@ bool constant_time_equal(std::string_view a, std::string_view b) {
   return difference == 0;
 }
 
+bool is_secret(std::string_view given, std::string_view secret) { return !secret.empty() && constant_time_equal(given, secret); }
+
 Token check_token(const std::string& token, std::string_view authorization) {
   static constexpr std::string_view kBearer = "bearer ";
   if (authorization.size() < kBearer.size()) return Token::absent;
   for (std::size_t i = 0; i < kBearer.size(); ++i)
     if ((authorization[i] | 0x20) != (kBearer[i] | 0x20)) return Token::absent;
   const auto given = authorization.substr(kBearer.size());
-  return !token.empty() && constant_time_equal(given, token) ? Token::valid : Token::wrong;
+  return is_secret(given, token) ? Token::valid : Token::wrong;
 }
 
 /// No page of a browser speaks gRPC's HTTP/2, so the peer's address says enough.
-core::Result<void> check_administrator(const std::string& token, Token given, const ServerCall& call, const Asked& asked) {
+core::Result<void> check_administrator(const Trust& trust, Token given, const ServerCall& call, const Asked& asked) {
   if (given == Token::valid) return core::ok();
   if (given == Token::wrong) return core::unauthenticated("the administrator's token is wrong");
-  if (call.peer_is_loopback() && !asked.forwarded) return core::ok();
-  if (token.empty()) return core::permission_denied("administration from another machine wants a token: set FLEXI_ADMIN_TOKEN_FILE on the server");
+  if (call.peer_is_loopback() && !asked.forwarded && !trust.token_always) return core::ok();
+  if (trust.token.empty()) return core::permission_denied("administration from another machine wants a token: set FLEXI_ADMIN_TOKEN_FILE on the server");
   return core::unauthenticated("administration wants the metadata authorization: Bearer <administrator's token>");
 }
 
@@ -105,12 +108,12 @@ core::Result<void> read_identity(const Asked& asked, Side side, const std::optio
 
 }  // namespace
 
-core::Result<void> read_metadata(const ServerCall& call, const std::string& token, Side side, const OwnWords& own, core::Request& request,
+core::Result<void> read_metadata(const ServerCall& call, const Trust& trust, Side side, const OwnWords& own, core::Request& request,
                                  core::CallContext& context) {
   const auto asked = look_up(call.metadata());
-  const auto given = check_token(token, asked.authorization);
+  const auto given = check_token(trust.token, asked.authorization);
   if (core::is_administrative(request.action)) {
-    FLEXI_TRY(check_administrator(token, given, call, asked));
+    FLEXI_TRY(check_administrator(trust, given, call, asked));
     context.caller = "admin";
   } else if (given == Token::valid) {
     context.caller = "admin";
@@ -118,15 +121,17 @@ core::Result<void> read_metadata(const ServerCall& call, const std::string& toke
   FLEXI_TRY(read_wishes(asked, side, own.has_via, request));
   FLEXI_TRY(read_identity(asked, side, own.id, context.caller, request));
   request.accepted_at = std::chrono::system_clock::now();
-  if (side == Side::broker) return core::ok();
+  const bool believed = trust.peers || given == Token::valid || is_secret(asked.process_key, trust.process_key);
+  if (side == Side::broker || !believed) return core::ok();
   if (asked.accepted_at.data()) {
-    FLEXI_TRY(request.accepted_at, read_time(asked.accepted_at));
+    FLEXI_TRY(auto time, read_time(asked.accepted_at));
+    request.accepted_at = std::min(request.accepted_at, time);  // a peer's clock may be ahead of ours
   }
   if (core::may_be_hops(asked.hops)) context.hops = asked.hops;
   return core::ok();
 }
 
-Metadata write_metadata(const core::Request& request, const core::CallContext& context, const std::string& token) {
+Metadata write_metadata(const core::Request& request, const core::CallContext& context, const std::string& token, const std::string& process_key) {
   Metadata metadata;
   if (!request.id.empty()) metadata.add(keys::kId, request.id.str());
   if (request.id_from_caller) metadata.add(keys::kIdempotencyKey, request.id.str());
@@ -137,6 +142,7 @@ Metadata write_metadata(const core::Request& request, const core::CallContext& c
     metadata.add(keys::kAcceptedAt, std::string_view(text, static_cast<std::size_t>(end - text)));
   }
   if (!context.hops.empty()) metadata.add(keys::kHops, context.hops);
+  if (!process_key.empty()) metadata.add(keys::kProcessKey, process_key);
   if (!token.empty() && (core::is_administrative(request.action) || !context.caller.empty())) metadata.add(keys::kAuthorization, "Bearer " + token);
   return metadata;
 }

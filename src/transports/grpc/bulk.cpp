@@ -116,7 +116,7 @@ class Bulk {
   core::Result<void> read_request(BulkMessage& message, core::CallContext& context, Asking& asking) {
     auto& request = message.request.value();
     asking.action = request.action;
-    FLEXI_TRY(read_metadata(call_, surface_.process.admin_token, side_, message.own, request, context));
+    FLEXI_TRY(read_metadata(call_, surface_.trust, side_, message.own, request, context));
     asking.id = request.id.str();
     return core::ok();
   }

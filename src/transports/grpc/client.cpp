@@ -50,7 +50,7 @@ class GrpcClient final : public core::Client {
   core::awaitable<core::Result<core::Reply>> handle(core::Request request, core::CallContext context) override {
     if (context.expired()) co_return core::deadline_exceeded("the request's time was over before it was sent");
     if (auto text = check_utf8(request.payload); !text) co_return text.error();
-    auto metadata = write_metadata(request, context, process_.admin_token);
+    auto metadata = write_metadata(request, context, process_.admin_token, process_.process_key);
     auto message = write_request(request);
     try {
       if (request.action == actions::kLogsTail) co_return co_await follow(std::move(message), std::move(metadata), std::move(context));

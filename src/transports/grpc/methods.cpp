@@ -108,7 +108,7 @@ core::awaitable<UnaryAnswer> answer(const Surface& surface, ServerCall& call, Si
   asking.action = request.action;
   side = surface.side_of(side, asking.action);
   asking.inner = side == Side::services && call.metadata().contains(keys::kId);
-  if (auto understood = read_metadata(call, surface.process.admin_token, side, message.value().own, request, context); !understood) {
+  if (auto understood = read_metadata(call, surface.trust, side, message.value().own, request, context); !understood) {
     result.status = refuse(surface, call, asking, understood.error());
     co_return result;
   }
@@ -163,8 +163,10 @@ class Registration {
 
 void add_methods(MethodTable& table, const GrpcServerOptions& options, const Ingress& ingress) {
   silence_protobuf();
-  auto surface = std::make_shared<const Surface>(Surface{ingress.process, ingress.broker, ingress.services, options.default_timeout, options.max_timeout,
-                                                         static_cast<std::size_t>(options.max_bulk_in_flight)});
+  const auto& process = ingress.process;
+  auto surface = std::make_shared<const Surface>(Surface{process, ingress.broker, ingress.services, options.default_timeout, options.max_timeout,
+                                                         static_cast<std::size_t>(options.max_bulk_in_flight),
+                                                         Trust{process.admin_token, process.process_key, process.token_always, ingress.broker == nullptr}});
   Registration methods(table, surface);
   if (ingress.broker) {
     methods.unary("flexiconnect.v1.Broker", "Handle", Side::broker, read_handle);

@@ -29,7 +29,7 @@ core::awaitable<Status> run_follow(const Surface& surface, ServerCall& call) {
   asking.action = request.value().action;
   auto context = call.context();
   const auto side = surface.side_of(surface.services ? Side::services : Side::broker, asking.action);
-  if (auto understood = read_metadata(call, surface.process.admin_token, side, {}, request.value(), context); !understood)
+  if (auto understood = read_metadata(call, surface.trust, side, {}, request.value(), context); !understood)
     co_return refuse(surface, call, asking, understood.error());
   asking.id = request.value().id.str();
   auto reply = co_await surface.handler(side, asking.action).handle(std::move(request.value()), std::move(context));

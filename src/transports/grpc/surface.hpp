@@ -20,6 +20,7 @@ struct Surface {
   core::Handler* services;
   std::chrono::milliseconds default_timeout, max_timeout;
   std::size_t max_bulk_in_flight;
+  Trust trust;
 
   /// Administration, and what no service of ours owns, go to the broker where there is one; the rest to whom the method is for.
   core::Handler& handler(Side side, std::string_view action) const;

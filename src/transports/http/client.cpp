@@ -181,7 +181,7 @@ class HttpClient final : public core::Client {
 
 core::Result<std::unique_ptr<core::Client>> connect(HttpClientOptions options, Process process, std::string endpoint) {
   FLEXI_TRY(auto authority, runtime::net::parse_endpoint(endpoint, "http", 80));
-  PeerHeader peer{host_of(authority), process.admin_token};
+  PeerHeader peer{host_of(authority), process.admin_token, {}, process.process_key};
   return std::unique_ptr<core::Client>(std::make_unique<HttpClient>(std::move(options), process, authority, std::move(peer)));
 }
 

@@ -70,6 +70,7 @@ void append_request(std::string& out, const PeerHeader& peer, const core::Reques
   if (!peer.foreign()) {
     if (request.via != core::Via::automatic) header(out, "X-Flexi-Via", core::to_string(request.via));
     if (!context.hops.empty() && core::may_be_hops(context.hops)) header(out, "X-Flexi-Hops", context.hops);
+    if (!peer.process_key.empty()) header(out, "X-Flexi-Process-Key", peer.process_key);
   }
   if (context.trace.valid()) header(out, "traceparent", context.trace.to_traceparent());
   if (!peer.token.empty() && (core::is_administrative(request.action) || !context.caller.empty())) header(out, "Authorization", "Bearer " + peer.token);

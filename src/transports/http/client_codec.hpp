@@ -13,6 +13,7 @@ struct PeerHeader {
   std::string host;      ///< Host header
   std::string token;     ///< sent with what an administrator asks
   std::string target{};  ///< of a foreign service: the one path that takes all; empty: a service of ours
+  std::string process_key{};  ///< of a client of this process itself; empty: of another
   bool foreign() const { return !target.empty(); }
 };
 

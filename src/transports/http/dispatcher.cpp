@@ -55,6 +55,14 @@ bool etag_matches(std::string_view header, std::string_view etag) {
   return header == "*" || (!header.empty() && header.find(etag) != header.npos);
 }
 
+/// A message that is refused before it is understood has an id, too: the one that it brings, where that is one.
+std::string id_of_refused(const Plan& plan, const Head& head) {
+  if (!plan.request.id.empty()) return plan.request.id.str();
+  const bool named = head.flexi_id.data() && (plan.target == Target::contract || plan.target == Target::action);
+  auto id = core::MessageId::from_key(named ? head.flexi_id : head.idempotency_key, named ? std::string_view() : std::string_view(plan.context.caller));
+  return (id ? id.value() : core::MessageId::generate()).str();
+}
+
 std::string_view trimmed(std::string_view text) {
   while (!text.empty() && std::string_view(" \t\r\n").find(text.front()) != std::string_view::npos) text.remove_prefix(1);
   while (!text.empty() && std::string_view(" \t\r\n").find(text.back()) != std::string_view::npos) text.remove_suffix(1);
@@ -64,7 +72,7 @@ std::string_view trimmed(std::string_view text) {
 }  // namespace
 
 Dispatcher::Dispatcher(const HttpServerOptions& options, Ingress ingress, std::string own_host)
-    : options_(options), ingress_(std::move(ingress)), rules_{ingress_.process.admin_token, std::move(own_host), options.allowed_origins} {
+    : options_(options), ingress_(std::move(ingress)), rules_{ingress_.process.admin_token, std::move(own_host), options.allowed_origins, ingress_.process.token_always} {
   for (auto file : ingress_.resources) {
     if (file.etag.empty()) file.etag = '"' + std::to_string(std::hash<std::string>{}(file.body)) + '-' + std::to_string(file.body.size()) + '"';
     Resource resource{file, {}};
@@ -281,8 +289,8 @@ core::Result<void> Dispatcher::read_identity(Plan& plan, const Head& head, const
   if (head.idempotency_key.data() && body_id && head.idempotency_key != *body_id)
     return core::invalid_argument("Idempotency-Key and the body's id differ: give one");
   request.id_from_caller = head.idempotency_key.data() || body_id;
-  plan.inner = between_ours && head.flexi_id.data();
-  if (plan.inner) {
+  const bool named = between_ours && head.flexi_id.data();
+  if (named) {
     // The peer has scoped the key already; a stranger must not name an administrator's.
     if (head.flexi_id.starts_with('~') && plan.context.caller.empty()) return core::invalid_argument("X-Flexi-Id must not begin with '~'");
     FLEXI_TRY(request.id, core::MessageId::parse(head.flexi_id));
@@ -292,23 +300,36 @@ core::Result<void> Dispatcher::read_identity(Plan& plan, const Head& head, const
   } else {
     request.id = core::MessageId::generate();
   }
-  if (between_ours && head.accepted_at.data()) {
-    auto time = core::parse_rfc3339(head.accepted_at);
-    if (!time) return core::invalid_argument("X-Flexi-Accepted-At must be an RFC 3339 time such as 2026-11-24T09:30:00Z");
-    request.accepted_at = time.value();
-  }
   // By which way it comes: a broker of ours says so, behind the queue too; anybody else came by HTTP.
   if (between_ours) request.via = core::Via::http;
-  if (plan.inner) {
-    if (head.via.data()) {
-      const auto via = core::via_from(head.via);
-      if (!via) return core::invalid_argument("X-Flexi-Via must be one of auto, inproc, http, rpc, grpc, amqp");
-      request.via = *via;
-    }
-    if (core::may_be_hops(head.hops)) plan.context.hops = head.hops;
-  }
   // Only what can be told apart from a retry may overtake its neighbour on the same connection.
-  plan.parallel = plan.inner && request.action == core::actions::kLog;
+  plan.parallel = named && request.action == core::actions::kLog;
+  if (!between_ours || !is_trusted(head)) return core::ok();
+  plan.inner = named;
+  return read_journey(plan, head);
+}
+
+/// A process that serves services only is reached by other services alone. Where the broker is here, too, anybody reaches them:
+/// then whoever is not this process itself, nor the administrator, could forge the ledger's numbers and the order of the log.
+bool Dispatcher::is_trusted(const Head& head) const {
+  return !ingress_.broker || is_secret(head.process_key, ingress_.process.process_key) || check_token(rules_, head.authorization) == Token::valid;
+}
+
+/// What one of our own hops says of the message: when it was accepted, which way it came, where it has been.
+core::Result<void> Dispatcher::read_journey(Plan& plan, const Head& head) const {
+  auto& request = plan.request;
+  if (head.accepted_at.data()) {
+    const auto time = core::parse_rfc3339(head.accepted_at);
+    if (!time) return core::invalid_argument("X-Flexi-Accepted-At must be an RFC 3339 time such as 2026-11-24T09:30:00Z");
+    request.accepted_at = std::min(request.accepted_at, time.value());  // a peer's clock may be ahead of ours
+  }
+  if (!plan.inner) return core::ok();
+  if (head.via.data()) {
+    const auto via = core::via_from(head.via);
+    if (!via) return core::invalid_argument("X-Flexi-Via must be one of auto, inproc, http, rpc, grpc, amqp");
+    request.via = *via;
+  }
+  if (core::may_be_hops(head.hops)) plan.context.hops = head.hops;
   return core::ok();
 }
 

@@ -22,7 +22,7 @@ struct Plan {
   std::string action{};
   Target target = Target::hit;
   std::string cors{};                ///< header lines for every answer to this request
-  bool inner = false;                ///< comes from another of our own hops, which answers for it
+  bool inner = false;                ///< comes from another of our own hops, which answers for it: it is believed
   bool parallel = false;             ///< may run beside the requests pipelined after it
 };
 
@@ -53,6 +53,8 @@ class Dispatcher {
   core::Result<void> read_context(Plan& plan, const Head& head) const;
   core::Handler* handler_of(Target target) const;
 
+  core::Result<void> read_journey(Plan& plan, const Head& head) const;
+  bool is_trusted(const Head& head) const;
   const HttpServerOptions options_;
   const Ingress ingress_;
   AdminRules rules_;

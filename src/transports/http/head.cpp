@@ -26,7 +26,15 @@ constexpr Wanted kWanted[] = {{"Content-Type", &Head::content_type},     {"Origi
                               {"traceparent", &Head::traceparent},       {"X-Flexi-Via", &Head::via},
                               {"X-Flexi-Ack", &Head::ack},               {"X-Flexi-Timeout-Ms", &Head::timeout_ms},
                               {"X-Flexi-Accepted-At", &Head::accepted_at}, {"X-Flexi-Hops", &Head::hops}, {"X-Flexi-Id", &Head::flexi_id},
+                              {"X-Flexi-Process-Key", &Head::process_key},
                               {"Access-Control-Request-Method", &Head::preflight_method}};
+
+/// What proxies add. One that adds none of them can't be told from a client.
+bool is_of_a_proxy(std::string_view name) {
+  constexpr std::string_view kPrefix = "X-Forwarded-";
+  return beast::iequals(name, "Forwarded") || beast::iequals(name, "Via") || beast::iequals(name, "X-Real-IP") ||
+         beast::iequals(name.substr(0, kPrefix.size()), kPrefix);
+}
 
 /// Source: RFC 9112 section 3.2. Origin form, "*" for OPTIONS, and the absolute form that every server must take.
 bool split_target(std::string_view target, Head& head) {
@@ -110,7 +118,7 @@ int read_head(const bhttp::request<bhttp::string_body>& message, Head& head, std
       default: break;
     }
     const auto name = sv(field.name_string());
-    if (beast::iequals(name, "X-Forwarded-For") || beast::iequals(name, "Forwarded")) head.forwarded = true;
+    if (is_of_a_proxy(name)) head.forwarded = true;
     for (auto& wanted : kWanted) {
       if (wanted.name.size() != name.size() || !beast::iequals(wanted.name, name)) continue;
       auto& slot = head.*wanted.value;

@@ -32,9 +32,9 @@ struct Head {
   bool http_1_0 = false;
   bool keep_alive = true;
   bool expects_continue = false;
-  bool forwarded = false;
+  bool forwarded = false;  ///< came through a proxy
   std::string_view host, origin, content_type, authorization, if_none_match, accept_encoding, fetch_site, fetch_mode;
-  std::string_view idempotency_key, via, ack, timeout_ms, traceparent, accepted_at, hops, flexi_id, preflight_method;
+  std::string_view idempotency_key, via, ack, timeout_ms, traceparent, accepted_at, hops, flexi_id, process_key, preflight_method;
 };
 
 /// @param problem what is wrong and what would be right; untouched when all is well

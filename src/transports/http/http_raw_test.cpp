@@ -84,7 +84,7 @@ class HttpRawTest : public testing::Test {
   const std::string& start() {
     if (server) return endpoint;
     options.listen = "127.0.0.1:0";
-    Ingress ingress{{metrics, readiness, runtime::LogSink::none(), shards, token}, &mirror, &mirror, {}};
+    Ingress ingress{{metrics, readiness, runtime::LogSink::none(), shards, token, nullptr, "own-key", token_always}, with_broker ? &mirror : nullptr, &mirror, {}};
     ingress.resources.push_back({"/", "text/html", "<p>page</p>", {{"Content-Security-Policy", "default-src 'self'"}}, "\"v1\"", "GZIPPED"});
     server = std::move(serve(options, std::move(ingress)).value());
     return endpoint = server->endpoint();
@@ -122,6 +122,7 @@ class HttpRawTest : public testing::Test {
   HttpServerOptions options;
   Mirror mirror;
   std::string token = "s3cret", endpoint;
+  bool with_broker = true, token_always = false;
   std::unique_ptr<core::Server> server;
 };
 
@@ -209,7 +210,7 @@ TEST_F(HttpRawTest, BadRequestsGetAClearRefusal) {
       {"bad key", post("/handle", kLog, "Idempotency-Key: a b\r\n"), 400, "may hold"},
       {"two keys", post("/handle", kLog, "Idempotency-Key: a\r\nIdempotency-Key: b\r\n"), 400, "given twice"},
       {"two ids", post("/handle", R"({"action":"log","id":"x","log":{"name":"n","data":"d"}})", "Idempotency-Key: a\r\n"), 400, "Idempotency-Key"},
-      {"bad time", post("/log", R"({"name":"n","data":"d"})", "X-Flexi-Accepted-At: yesterday\r\n"), 400, "RFC 3339"},
+      {"bad time", post("/log", R"({"name":"n","data":"d"})", "X-Flexi-Accepted-At: yesterday\r\nX-Flexi-Process-Key: own-key\r\n"), 400, "RFC 3339"},
       {"an administrator's id", post("/log", R"({"name":"n","data":"d"})", "X-Flexi-Id: ~admin~1\r\n"), 400, "~"},
       {"unknown action", post("/handle", R"({"action":"unknown","unknown":{"a":"unknown"}})"), 400, "unknown action"},
       {"unknown path", get("/nowhere"), 404, "nothing at this path"},
@@ -352,13 +353,57 @@ TEST_F(HttpRawTest, IdsAreScopedByWhoAsks) {
   EXPECT_TRUE(mirror.last.id_from_caller);
   EXPECT_THAT(say(post("/handle", kLog, "Idempotency-Key: k1\r\nAuthorization: Bearer s3cret\r\n")), HasSubstr("X-Flexi-Id: ~admin~k1\r\n"));
   EXPECT_THAT(say(post("/handle", R"({"action":"log","id":"k2","log":{"name":"n","data":"d"}})")), HasSubstr("X-Flexi-Id: k2\r\n"));
-  EXPECT_THAT(say(post("/log", R"({"name":"n","data":"d"})", "X-Flexi-Id: abc\r\nX-Flexi-Accepted-At: 2026-01-02T03:04:05Z\r\n")), HasSubstr("X-Flexi-Id: abc\r\n"));
+  EXPECT_THAT(say(post("/log", R"({"name":"n","data":"d"})", "X-Flexi-Id: abc\r\n")), HasSubstr("X-Flexi-Id: abc\r\n"));
   EXPECT_FALSE(mirror.last.id_from_caller);
-  EXPECT_EQ(core::to_rfc3339(mirror.last.accepted_at), "2026-01-02T03:04:05.000000Z");
   say(post("/handle", kLog, "X-Flexi-Via: amqp\r\nX-Flexi-Ack: stored\r\nX-Flexi-Timeout-Ms: 999999999999999999999\r\n"));
   EXPECT_EQ(mirror.last.via, core::Via::amqp);
   EXPECT_EQ(mirror.last.ack, core::Ack::stored);
   EXPECT_LE(mirror.last_context.remaining(), options.max_timeout);
+}
+
+constexpr const char* kEntry = R"({"name":"n","data":"d"})";
+const std::string kJourney = "X-Flexi-Id: abc\r\nX-Flexi-Accepted-At: 2026-01-02T03:04:05Z\r\nX-Flexi-Hops: broker>amqp@1\r\nX-Flexi-Via: amqp\r\n";
+
+TEST_F(HttpRawTest, WhereTheBrokerIsStrangersDontSayWhereAMessageHasBeen) {
+  const auto arrived = [&](const std::string& headers, const char* path = "/log") {
+    EXPECT_THAT(say(post(path, kEntry, kJourney + headers)), HasSubstr("X-Flexi-Id: abc\r\n"));
+    return mirror.last_context.hops + " " + std::string(core::to_string(mirror.last.via)) + " " + core::to_rfc3339(mirror.last.accepted_at).substr(0, 10);
+  };
+  const std::string believed = "broker>amqp@1 amqp 2026-01-02", own = " http " + core::to_rfc3339(std::chrono::system_clock::now()).substr(0, 10);
+  EXPECT_EQ(arrived(""), own);
+  EXPECT_EQ(arrived("", "/actions/mine"), own);
+  EXPECT_EQ(arrived("X-Flexi-Process-Key: \r\n"), own);
+  EXPECT_EQ(arrived("X-Flexi-Process-Key: own-kez\r\n"), own);
+  EXPECT_EQ(arrived("X-Flexi-Process-Key: own-key\r\n"), believed);
+  EXPECT_EQ(arrived("Authorization: Bearer s3cret\r\n"), believed);
+}
+
+TEST_F(HttpRawTest, AServiceAloneBelievesItsPeers) {
+  with_broker = false;
+  say(post("/log", kEntry, kJourney));
+  EXPECT_EQ(mirror.last_context.hops, "broker>amqp@1");
+  EXPECT_EQ(mirror.last.via, core::Via::amqp);
+  EXPECT_EQ(core::to_rfc3339(mirror.last.accepted_at), "2026-01-02T03:04:05.000000Z");
+}
+
+TEST_F(HttpRawTest, NothingIsAcceptedInTheTimeToCome) {
+  with_broker = false;
+  say(post("/log", kEntry, "X-Flexi-Id: abc\r\nX-Flexi-Accepted-At: 2199-01-02T03:04:05Z\r\n"));
+  EXPECT_LE(mirror.last.accepted_at, std::chrono::system_clock::now());
+}
+
+TEST_F(HttpRawTest, AProxysRequestsAreNotFromThisMachine) {
+  for (auto header : {"Forwarded: for=1.2.3.4", "X-Forwarded-For: 1.2.3.4", "x-forwarded-proto: https", "X-Forwarded-Host: localhost", "Via: 1.1 proxy", "X-Real-IP: 1.2.3.4"})
+    EXPECT_THAT(say(get("/logs", std::string(header) + "\r\n")), StartsWith("HTTP/1.1 401")) << header;
+  EXPECT_THAT(say(get("/logs", "X-Forward: no\r\nX-Flexi-Via: http\r\n")), StartsWith("HTTP/1.1 200"));
+}
+
+TEST_F(HttpRawTest, TheTokenCanBeWantedOnThisMachine) {
+  token_always = true;
+  EXPECT_THAT(say(get("/logs")), testing::AllOf(StartsWith("HTTP/1.1 401"), HasSubstr("Authorization: Bearer")));
+  EXPECT_THAT(say(get("/metrics")), StartsWith("HTTP/1.1 401"));
+  EXPECT_THAT(say(get("/logs", "Authorization: Bearer s3cret\r\n")), StartsWith("HTTP/1.1 200"));
+  EXPECT_THAT(say(post("/handle", kLog)), StartsWith("HTTP/1.1 202"));
 }
 
 TEST_F(HttpRawTest, FilesHaveETagsAndGzip) {

@@ -47,8 +47,10 @@ Token check_token(const AdminRules& rules, std::string_view authorization) {
   constexpr std::string_view kBearer = "Bearer ";
   if (authorization.size() < kBearer.size() || !same_text(authorization.substr(0, kBearer.size()), kBearer)) return Token::absent;
   const auto token = authorization.substr(kBearer.size());
-  return !rules.token.empty() && constant_time_equal(token, rules.token) ? Token::valid : Token::wrong;
+  return is_secret(token, rules.token) ? Token::valid : Token::wrong;
 }
+
+bool is_secret(std::string_view given, std::string_view secret) { return !secret.empty() && constant_time_equal(given, secret); }
 
 bool is_web_origin(std::string_view origin) {
   return (origin.starts_with("http://") && origin.size() > 7) || (origin.starts_with("https://") && origin.size() > 8);
@@ -73,7 +75,7 @@ core::Result<void> check_administrator(const AdminRules& rules, const Asker& ask
     case Token::absent: break;
   }
   const auto host = host_without_port(asker.host);
-  const bool here = !asker.forwarded && is_loopback(asker.peer);
+  const bool here = !asker.forwarded && !rules.token_always && is_loopback(asker.peer);
   if (here && (host.empty() || is_loopback_name(host) || same_text(host, rules.own_host))) return core::ok();
   if (here) {
     const auto reason = "administration is not open under the name " + std::string(host.substr(0, 253)) + " (Host header): on this machine use localhost or 127.0.0.1, or ";

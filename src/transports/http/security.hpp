@@ -18,18 +18,21 @@ struct Asker {
   std::string_view fetch_site;      ///< Sec-Fetch-Site
   std::string_view fetch_mode;      ///< Sec-Fetch-Mode
   std::string_view authorization;
-  bool forwarded = false;           ///< came through a proxy (Forwarded, X-Forwarded-For): the peer is not the asker
+  bool forwarded = false;           ///< came through a proxy (Forwarded, Via, X-Real-IP, X-Forwarded-…): the peer is not the asker
 };
 
 struct AdminRules {
   std::string token;                         ///< empty: none is configured
   std::string own_host;                      ///< the address that the server listens on
   std::vector<std::string> allowed_origins;
+  bool token_always = false;                 ///< this machine is no better than another
 };
 
 enum class Token { absent, valid, wrong };
 /// Compares in constant time.
 Token check_token(const AdminRules& rules, std::string_view authorization);
+/// Compares in constant time; an empty secret is nobody's.
+bool is_secret(std::string_view given, std::string_view secret);
 
 /// May `asker` read or administer? From a browser only the same or a configured origin; then either the token, or the
 /// same machine under a name of its own (a rebound DNS name is not).

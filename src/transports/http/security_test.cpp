@@ -47,6 +47,16 @@ TEST(Security, WhoMayAdminister) {
   }
 }
 
+TEST(Security, ATokenThatIsAlwaysWantedIsWantedHereToo) {
+  AdminRules rules{"token", "127.0.0.1", {}, true};
+  const auto local = boost::asio::ip::make_address("127.0.0.1");
+  EXPECT_EQ(check_administrator(rules, {.peer = local, .host = "localhost"}).error().kind, ErrorKind::unauthenticated);
+  EXPECT_TRUE(check_administrator(rules, {.peer = local, .host = "localhost", .authorization = "Bearer token"}));
+  EXPECT_FALSE(is_secret("", ""));
+  EXPECT_FALSE(is_secret("abc", "abd"));
+  EXPECT_TRUE(is_secret("abc", "abc"));
+}
+
 TEST(Security, AHostThatIsNotLoopbacksIsNamedAsTheReason) {
   const auto local = boost::asio::ip::make_address("127.0.0.1");
   for (const std::string token : {"", "token"}) {

@@ -20,8 +20,10 @@ bool constant_time_equal(std::string_view a, std::string_view b) {
 Token check_token(std::string_view token, std::string_view authorization) {
   constexpr std::string_view kBearer = "Bearer ";
   if (!authorization.starts_with(kBearer)) return Token::absent;
-  return !token.empty() && constant_time_equal(authorization.substr(kBearer.size()), token) ? Token::valid : Token::wrong;
+  return is_secret(authorization.substr(kBearer.size()), token) ? Token::valid : Token::wrong;
 }
+
+bool is_secret(std::string_view given, std::string_view secret) { return !secret.empty() && constant_time_equal(given, secret); }
 
 core::Result<void> check_administrator(std::string_view token, std::string_view authorization, bool same_machine) {
   switch (check_token(token, authorization)) {

@@ -23,9 +23,9 @@ class ClientShard {
   static constexpr std::chrono::milliseconds kTick{20};
   static constexpr std::chrono::milliseconds kIdleTick{1'000};
 
-  ClientShard(asio::any_io_executor executor, const RpcClientOptions& options, const runtime::net::Authority& authority, const std::string& token,
+  ClientShard(asio::any_io_executor executor, const RpcClientOptions& options, const runtime::net::Authority& authority, const Shown& shown,
               std::shared_ptr<runtime::net::PeerHealth> health, runtime::LogSink& log)
-      : options_(options), token_(token), log_(log), scope_(executor, "rpc client", log),
+      : options_(options), shown_(shown), log_(log), scope_(executor, "rpc client", log),
         calls_done_(executor, asio::steady_timer::time_point::max()), ticker_(executor),
         balancer_(scope_, {.set_aside = options.set_aside, .resolve_interval = options.resolve_interval}, authority, std::move(health)) {}
 
@@ -110,7 +110,7 @@ class ClientShard {
   void start() {
     if (!shared_) {
       auto loop = KjLoop::here(executor(), log_);
-      shared_ = std::unique_ptr<ClientShared>(new ClientShared{options_, token_, log_, scope_, loop, Answers(loop), {}});
+      shared_ = std::unique_ptr<ClientShared>(new ClientShared{options_, shown_, log_, scope_, loop, Answers(loop), {}});
       scope_.spawn(watch());
     }
     used_ = true;
@@ -146,7 +146,7 @@ class ClientShard {
   }
 
   const RpcClientOptions& options_;
-  const std::string& token_;
+  const Shown shown_;
   runtime::LogSink& log_;
   runtime::TaskScope scope_;
   asio::steady_timer calls_done_, ticker_;
@@ -164,12 +164,12 @@ core::awaitable<void> call_there(ClientShard* shard, core::Request request, core
 class RpcClient final : public core::Client {
  public:
   RpcClient(RpcClientOptions options, const Process& process, const runtime::net::Authority& authority)
-      : options_(std::move(options)), token_(process.admin_token) {
+      : options_(std::move(options)), token_(process.admin_token), process_key_(process.process_key) {
     auto health = std::make_shared<runtime::net::PeerHealth>("rpc://" + runtime::net::to_authority(authority),
                                                              runtime::net::OutlierOptions{options_.set_aside, options_.max_set_aside, options_.failures});
     if (process.peers) process.peers->add(health);
     for (unsigned i = 0; i < process.shards.size(); ++i)
-      shards_.push_back(std::make_unique<ClientShard>(process.shards.executor(i), options_, authority, token_, health, process.log));
+      shards_.push_back(std::make_unique<ClientShard>(process.shards.executor(i), options_, authority, Shown{token_, process_key_}, health, process.log));
   }
 
   core::awaitable<core::Result<core::Reply>> handle(core::Request request, core::CallContext context) override {
@@ -199,7 +199,7 @@ class RpcClient final : public core::Client {
 
  private:
   const RpcClientOptions options_;
-  const std::string token_;
+  const std::string token_, process_key_;
   std::vector<std::unique_ptr<ClientShard>> shards_;
 };
 

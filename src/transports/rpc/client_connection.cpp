@@ -107,30 +107,30 @@ asio::awaitable<void> ClientConnection::serve(asio::ip::tcp::socket socket) {
 capnp::RemotePromise<schema::Answer> ClientConnection::send(const core::Request& request, const core::CallContext& context,
                                                             const std::shared_ptr<EventQueue>& events) {
   const auto size = size_of(request, context);
-  const std::string_view token = shared_.admin_token;
+  const auto& shown = shared_.shown;
   if (auto* entry = std::get_if<core::LogEntry>(&request.payload); entry && request.action == actions::kLog) {
     auto message = objects_->get<schema::Logger>(objects_->logger, "Logger").logInfoRequest(size);
     write_text_fields(message.initEntry(), *entry);
-    write_metadata(message.initMeta(), request, context, token);
+    write_metadata(message.initMeta(), request, context, shown);
     return message.send();
   }
   if (auto* credentials = std::get_if<core::Credentials>(&request.payload); credentials && request.action == actions::kAuth) {
     auto message = objects_->get<schema::Authentication>(objects_->authentication, "Authentication").authenticateRequest(size);
     write_text_fields(message.initCredentials(), *credentials);
-    write_metadata(message.initMeta(), request, context, token);
+    write_metadata(message.initMeta(), request, context, shown);
     return message.send();
   }
   if (auto* mail = std::get_if<core::Mail>(&request.payload); mail && request.action == actions::kMail) {
     auto message = objects_->get<schema::Mail>(objects_->mail, "Mail").sendRequest(size);
     write_text_fields(message.initMail(), *mail);
-    write_metadata(message.initMeta(), request, context, token);
+    write_metadata(message.initMeta(), request, context, shown);
     return message.send();
   }
   auto message = objects_->get<schema::Actions>(objects_->actions, "Actions").callRequest(size);
   message.setAction(capnp::Text::Reader(request.action.data(), request.action.size()));
   const auto json = payload_to_json(request.payload);
   message.setPayload(capnp::Text::Reader(json.data(), json.size()));
-  write_metadata(message.initMeta(), request, context, token);
+  write_metadata(message.initMeta(), request, context, shown);
   if (events) message.setEvents(EventQueue::make_sink(events));
   return message.send();
 }

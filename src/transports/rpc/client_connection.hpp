@@ -38,7 +38,7 @@ class Answers final : private KjLoop::AfterEvents {
 /// What all connections of one shard's client share.
 struct ClientShared {
   const RpcClientOptions& options;
-  const std::string& admin_token;
+  const Shown shown;
   runtime::LogSink& log;
   runtime::TaskScope& scope;
   std::shared_ptr<KjLoop> loop;

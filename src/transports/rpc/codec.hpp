@@ -20,6 +20,8 @@ struct CallRules {
   bool same_machine = false;
   std::int64_t max_payload_bytes = 1 << 20;
   std::chrono::milliseconds default_timeout{10'000}, max_timeout{60'000};
+  std::string_view process_key{};  ///< what a client in this very process shows
+  bool trusts_peers = true;        ///< whoever calls the services is a broker: false where the broker is here, and strangers with it
 };
 
 /// A call that has been understood.
@@ -50,8 +52,12 @@ capnp::MessageSize size_of(const core::Request& request, const core::CallContext
 void write_text_fields(schema::LogEntry::Builder out, const core::LogEntry& entry);
 void write_text_fields(schema::Credentials::Builder out, const core::Credentials& credentials);
 void write_text_fields(schema::MailMessage::Builder out, const core::Mail& mail);
-/// @param token sent with what an administrator asks
-void write_metadata(schema::Metadata::Builder out, const core::Request& request, const core::CallContext& context, std::string_view token);
+/// What a client shows its server. Views into the client.
+struct Shown {
+  std::string_view token{};        ///< sent with what an administrator asks
+  std::string_view process_key{};  ///< of a client of its own process; empty: of another
+};
+void write_metadata(schema::Metadata::Builder out, const core::Request& request, const core::CallContext& context, const Shown& shown);
 core::Result<core::Reply> read_answer(schema::Answer::Reader answer);
 core::Error read_failure(schema::Failure::Reader failure);
 

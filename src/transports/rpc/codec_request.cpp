@@ -53,10 +53,16 @@ core::Result<void> read_identity(core::Request& request, const core::CallContext
     request.id_from_caller = meta.getIdFromCaller();
     FLEXI_TRY(request.id, core::MessageId::parse(id, "meta.id"));
   }
-  if (const auto micros = meta.getAcceptedAtMicros(); surface == Surface::services && micros != 0) {
+  return core::ok();
+}
+
+/// What a broker says of the message: when it was accepted, where it has been.
+core::Result<void> read_journey(Plan& plan, schema::Metadata::Reader meta) {
+  if (const auto micros = meta.getAcceptedAtMicros(); micros != 0) {
     if (micros < 0 || micros > kLatestMicros) return core::invalid_argument("meta.acceptedAtMicros must be microseconds since 1970");
-    request.accepted_at = core::from_unix_micros(micros);
+    plan.request.accepted_at = std::min(plan.request.accepted_at, core::from_unix_micros(micros));  // a peer's clock may be ahead of ours
   }
+  if (const auto hops = meta.getHops(); hops.size() <= core::CallContext::kMaxHopsBytes) plan.context.hops = text(hops);
   return core::ok();
 }
 
@@ -82,11 +88,12 @@ core::Result<Plan> finish_plan(Plan plan, const Exported& object, schema::Metada
   plan.handler = for_broker ? object.broker : object.handler;
   FLEXI_TRY(check_texts(plan.request.payload));
   const auto authorization = view(meta.getAuthorization());
+  const bool has_token = !authorization.empty() && check_token(rules.admin_token, authorization) == Token::valid;
   if (core::is_administrative(plan.request.action)) {
     FLEXI_TRY(check_administrator(rules.admin_token, authorization, rules.same_machine));
     plan.context.caller = "admin";
     if (object.administration) plan.handler = object.administration;
-  } else if (!authorization.empty() && check_token(rules.admin_token, authorization) == Token::valid) {
+  } else if (has_token) {
     plan.context.caller = "admin";
   }
   if (!plan.handler) return core::unimplemented("this server has no such action; Broker.handle hands it on");
@@ -94,8 +101,8 @@ core::Result<Plan> finish_plan(Plan plan, const Exported& object, schema::Metada
   FLEXI_TRY(read_identity(plan.request, plan.context, meta, surface));
   if (surface == Surface::broker) {
     FLEXI_TRY(plan.request.via, read_via(meta.getVia()));
-  } else if (const auto hops = meta.getHops(); hops.size() <= core::CallContext::kMaxHopsBytes) {
-    plan.context.hops = text(hops);
+  } else if (rules.trusts_peers || has_token || is_secret(view(meta.getProcessKey()), rules.process_key)) {
+    FLEXI_TRY(read_journey(plan, meta));
   }
   if (const auto trace = meta.getTraceparent(); trace.size() != 0) plan.context.trace = core::TraceContext::from_traceparent(view(trace));
   read_deadline(plan, meta, rules);
@@ -237,15 +244,17 @@ void write_text_fields(schema::MailMessage::Builder out, const core::Mail& mail)
   out.setMessage(text(mail.message));
 }
 
-void write_metadata(schema::Metadata::Builder out, const core::Request& request, const core::CallContext& context, std::string_view token) {
+void write_metadata(schema::Metadata::Builder out, const core::Request& request, const core::CallContext& context, const Shown& shown) {
   if (!request.id.empty()) out.setId(text(request.id.str()));
   out.setIdFromCaller(request.id_from_caller);
   if (request.ack) out.setAck(*request.ack == core::Ack::accepted ? schema::Ack::ACCEPTED : schema::Ack::STORED);
   if (context.has_deadline()) out.setTimeoutMs(context.remaining().count());
   if (context.trace.valid()) out.setTraceparent(text(context.trace.to_traceparent()));
-  if (!token.empty() && (core::is_administrative(request.action) || !context.caller.empty())) out.setAuthorization(text("Bearer " + std::string(token)));
+  if (!shown.token.empty() && (core::is_administrative(request.action) || !context.caller.empty()))
+    out.setAuthorization(text("Bearer " + std::string(shown.token)));
   if (request.accepted_at != core::Timestamp{}) out.setAcceptedAtMicros(core::to_unix_micros(request.accepted_at));
   if (!context.hops.empty()) out.setHops(text(context.hops));
+  if (!shown.process_key.empty()) out.setProcessKey(capnp::Text::Reader(shown.process_key.data(), shown.process_key.size()));
 }
 
 }  // namespace flexi::transports::rpc

@@ -24,6 +24,10 @@ struct Process {
   runtime::Shards& shards;
   std::string admin_token{};  ///< empty: administration from loopback only
   runtime::net::Peers* peers = nullptr;  ///< told of the peers that clients call
+  /// A secret of this process, shared by its servers and by its clients of itself. Where a broker is served, strangers reach the
+  /// services, too: only who shows it, or the administrator's token, says when a message was accepted and where it has been.
+  std::string process_key{};
+  bool token_always = false;  ///< administration wants the token on this machine, too
 };
 
 /// One more object that a server exports, with the methods of schema's Actions.

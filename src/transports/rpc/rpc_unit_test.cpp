@@ -207,6 +207,29 @@ TEST(RpcCodec, ATimeThatIsNoneIsRefused) {
   }
 }
 
+TEST(RpcCodec, WhereTheBrokerIsStrangersDontSayWhereAMessageHasBeen) {
+  Mirror services;
+  const Exported exported{ObjectType::actions, &services};
+  CallRules rules{.admin_token = "token", .process_key = "own-key", .trusts_peers = false};
+  const auto arrived = [&](auto fill) {
+    capnp::MallocMessageBuilder meta;
+    auto builder = meta.initRoot<schema::Metadata>();
+    builder.setHops("broker>amqp@1");
+    builder.setAcceptedAtMicros(1);
+    fill(builder);
+    const auto plan = plan_action(exported, "x", "{}", builder.asReader(), rules).value();
+    EXPECT_LE(plan.request.accepted_at, std::chrono::system_clock::now());
+    return plan.context.hops + (plan.request.accepted_at == core::from_unix_micros(1) ? " then" : " now");
+  };
+  EXPECT_EQ(arrived([](auto) {}), " now");
+  EXPECT_EQ(arrived([](auto meta) { meta.setProcessKey("own-kez"); }), " now");
+  EXPECT_EQ(arrived([](auto meta) { meta.setProcessKey("own-key"); }), "broker>amqp@1 then");
+  EXPECT_EQ(arrived([](auto meta) { meta.setAuthorization("Bearer token"); }), "broker>amqp@1 then");
+  rules.trusts_peers = true;
+  EXPECT_EQ(arrived([](auto) {}), "broker>amqp@1 then");
+  EXPECT_EQ(arrived([](auto meta) { meta.setAcceptedAtMicros(7'000'000'000'000'000); }), "broker>amqp@1 now") << "not in the time to come";
+}
+
 TEST(RpcCodec, AdministrationIsForAdministrators) {
   const auto list = [](auto request, auto) { request.setAction("logs.list"); };
   EXPECT_EQ(broker_plan(list).value().context.caller, "admin");

@@ -20,7 +20,8 @@ class Session;
 struct ServerShared {
   RpcServerOptions options;
   runtime::LogSink& log;
-  std::string admin_token;
+  std::string admin_token, process_key;
+  bool token_always = false, trusts_peers = true;
   Registry registry{};
   std::atomic<std::int64_t> connections{0};
   std::atomic<std::int64_t> calls{0};  ///< that run

@@ -69,7 +69,8 @@ class Session::Waiter {
 
 Session::Session(ServerShard& shard, asio::ip::tcp::socket socket, bool same_machine)
     : shard_(shard), options_(shard.shared().options),
-      rules_{shard.shared().admin_token, same_machine, options_.max_payload_bytes, options_.default_timeout, options_.max_timeout},
+      rules_{shard.shared().admin_token, same_machine, options_.max_payload_bytes, options_.default_timeout, options_.max_timeout,
+             shard.shared().process_key, shard.shared().trusts_peers},
       wire_(shard.loop(), shard.scope(), std::move(socket), two::Side::SERVER, limits_of(options_)), opened_at_(Clock::now()), heard_at_(opened_at_),
       message_since_(opened_at_) {}
 
