@@ -149,6 +149,8 @@ struct Failure {
   retryAfterMs @2 :Int64;  # 0: not said
   sentMaybe @3 :Bool;      # it may have been done all the same
   goingAway @4 :Bool;      # this server is stopping: use another connection, at once unless sentMaybe
+  way @5 :Text;            # the last way that the broker tried; empty: none
+  id @6 :Text;             # the message's id; empty where the call was not understood
 }
 
 enum ErrorKind {

@@ -44,6 +44,7 @@ struct Error {
   /// The peer's handler said so, so the way to it works: no fault of the way, and another would lead to the same answer.
   /// Set by every transport's client on what its peer answered; never on a failure of its own (not reached, broken, late).
   bool answered = false;
+  std::string way{};  ///< the last way that was tried, as Reply::way; empty: none was. Set by the broker
 };
 
 // One maker per kind keeps the places that fail short: `return core::not_found("no such mail");`

@@ -15,7 +15,7 @@ from ways_in import Amqp, Rpc, all_ways_in
 
 LOG = b'{"action":"log","via":"inproc","log":{"name":"n","data":"d"}}'
 MAIL = {"from": "me@example.com", "to": "you@example.com", "subject": "Hello", "message": "Hello world!"}
-CONTRACT_CALLS = ["/handle", "/log-gRPC", "/authenticate", "/log", "/send"]
+CONTRACT_CALLS = ["/", "/handle", "/log-gRPC", "/authenticate", "/log", "/send"]
 
 
 def raw(instance, data, half_close=False, seconds=15):
@@ -84,9 +84,11 @@ def still_well(shared, callers):
 
 # --- bodies
 
-@pytest.mark.parametrize("path", CONTRACT_CALLS)
-@pytest.mark.parametrize("body", [b"", b"{", b"nope", b'{"action":}', b'{"a":1}{"b":2}', b"{} {}", b"{}x", b"\xff\xfe", b'{"action":"log\xff"}', b"[1,2", b'"\\u12"',
-                                  b"\x00", b'{"a":1,}', b"{'a':1}", b"[" * 100000, b'{"a":' * 50000])
+NO_ONE_VALUE = [b"", b"{", b"nope", b'{"action":}', b'{"a":1}{"b":2}', b"{} {}", b"{}x", b"\xff\xfe", b'{"action":"log\xff"}', b"[1,2", b'"\\u12"',
+                b"\x00", b'{"a":1,}', b"{'a':1}", b"[" * 100000, b'{"a":' * 50000]
+
+
+@pytest.mark.parametrize("path, body", [(path, body) for path in CONTRACT_CALLS for body in NO_ONE_VALUE if body or path != "/"])
 def test_what_is_not_one_json_value(http, path, body):
     envelope(http.post(path, content=body, headers={"Content-Type": "application/json"}), 400)
 
@@ -94,10 +96,11 @@ def test_what_is_not_one_json_value(http, path, body):
 @pytest.mark.parametrize("path", CONTRACT_CALLS)
 @pytest.mark.parametrize("body", [b"[]", b"1", b'"text"', b"null", b"true"])
 def test_json_that_is_no_object(http, path, body):
-    envelope(http.post(path, content=body, headers={"Content-Type": "application/json"}), 400)
+    """Only POST /, which has nothing to read of it, takes any value."""
+    envelope(http.post(path, content=body, headers={"Content-Type": "application/json"}), 200 if path == "/" else 400)
 
 
-@pytest.mark.parametrize("path", CONTRACT_CALLS + ["/"])
+@pytest.mark.parametrize("path", CONTRACT_CALLS)
 def test_a_body_over_the_limit(http, path):
     body = b'{"action":"log","log":{"name":"n","data":"' + b"x" * (1 << 20) + b'"}}'
     envelope(http.post(path, content=body, headers={"Content-Type": "application/json"}), 400)

@@ -158,6 +158,21 @@ def test_mail_and_auth_by_every_way(http, via, action, payload, message):
         assert response.headers["x-flexi-way"].split(";")[0] == via
 
 
+@pytest.mark.parametrize("via", ["inproc", "http", "grpc", "rpc", "amqp"])
+def test_an_error_names_its_way(http, via):
+    response = http.post("/handle", json={"action": "auth", "via": via, "auth": {"email": "nobody@example.com", "password": "wrong"}})
+    envelope(response, 401)
+    assert response.headers["x-flexi-way"].split(";")[0] == via and response.headers["x-flexi-id"]
+
+
+def test_what_is_refused_before_it_is_understood_is_named(http, unique):
+    for path in ("/handle", "/log-gRPC", "/authenticate", "/log", "/send"):
+        refused = http.post(path, content=b"{", headers={"Idempotency-Key": unique})
+        envelope(refused, 400)
+        assert refused.headers["x-flexi-id"] == unique and "x-flexi-way" not in refused.headers
+        assert len(http.post(path, content=b"{").headers["x-flexi-id"]) == 36
+
+
 @pytest.mark.parametrize("own", [{"FLEXI_RPC_LISTEN": "", "FLEXI_GRPC_LISTEN": ""}], indirect=True)
 @pytest.mark.parametrize("via", ["rpc", "grpc"])
 def test_a_way_that_is_not_there_is_a_clear_400(own, via):

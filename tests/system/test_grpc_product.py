@@ -64,10 +64,20 @@ def test_every_service_answers_for_real(stubs, instance, channel, unique):
     with pytest.raises(grpc.RpcError) as refused:
         of["Broker"].Handle(flexi.HandleRequest(credentials=flexi.Credentials(email="x@y.example", password="z")), timeout=20)
     assert (refused.value.code(), refused.value.details()) == (grpc.StatusCode.UNAUTHENTICATED, "invalid credentials")
+    named = dict(refused.value.trailing_metadata())
+    assert named["x-flexi-way"] == "inproc" and len(named["x-flexi-id"]) == 36
+    failed, = of["Broker"].HandleStream(iter([flexi.NumberedRequest(request=flexi.HandleRequest(
+        credentials=flexi.Credentials(email="x@y.example", password="z"), via=flexi.VIA_HTTP, id=unique + "-auth"))]), timeout=20)
+    info = stubs.details.ErrorInfo.FromString(failed.error.details[0].value)
+    assert info.metadata["way"] == "http" and info.metadata["id"] == unique + "-auth"
     assert of["Mail"].Send(flexi.Email(to="you@example.com", subject=unique, message="Hello"), timeout=20).message == "sent to you@example.com"
     with pytest.raises(grpc.RpcError) as unknown:
         of["Broker"].Handle(flexi.HandleRequest(action="no-such-action"), timeout=20)
     assert (unknown.value.code(), unknown.value.details()) == (grpc.StatusCode.INVALID_ARGUMENT, "unknown action")
+    assert "x-flexi-way" not in dict(unknown.value.trailing_metadata()), "no way was tried"
+    with pytest.raises(grpc.RpcError) as wrong:
+        of["Broker"].Handle(flexi.HandleRequest(action="log", json="{"), metadata=[("idempotency-key", unique + "-wrong")], timeout=20)
+    assert wrong.value.code() == grpc.StatusCode.INVALID_ARGUMENT and dict(wrong.value.trailing_metadata())["x-flexi-id"] == unique + "-wrong"
 
 
 def test_the_log_is_followed_live(stubs, instance, channel, unique):

@@ -64,12 +64,13 @@ bool Fallback::is_repeated_after(std::size_t index) const {
   return false;
 }
 
-void Fallback::name_way(core::Reply& reply, std::size_t index) const {
+/// @param said what the way says of itself ("amqp;queue=embedded"); what a remote process says of its own ways is not ours
+std::string Fallback::name_of(std::size_t index, std::string said) const {
   const auto& name = ways_[index].name;
-  // A way may say more about itself ("amqp;queue=embedded"); what a remote process says of its own ways is not ours.
-  const bool own = reply.way.starts_with(name) && (reply.way.size() == name.size() || reply.way[name.size()] == ';');
-  if (!own) reply.way = name;
-  if (index != 0) reply.way.append(";fallback-from=").append(ways_.front().name);
+  const bool own = said.starts_with(name) && (said.size() == name.size() || said[name.size()] == ';');
+  if (!own) said = name;
+  if (index != 0) said.append(";fallback-from=").append(ways_.front().name);
+  return said;
 }
 
 core::awaitable<core::Result<core::Reply>> Fallback::handle(core::Request request, core::CallContext context) {
@@ -96,7 +97,7 @@ core::awaitable<core::Result<core::Reply>> Fallback::handle(core::Request reques
       const bool left = (co_await asio::this_coro::cancellation_state).cancelled() != asio::cancellation_type::none;
       attempt.finished(result, late || (left && !result));
       if (result) {
-        name_way(result.value(), i);
+        result.value().way = name_of(i, std::move(result.value().way));
         co_return result;
       }
       auto& error = result.error();
@@ -108,6 +109,7 @@ core::awaitable<core::Result<core::Reply>> Fallback::handle(core::Request reques
         const bool away = is_down(error) || error.kind == ErrorKind::unimplemented;
         if (tells_more || !away) telling = std::move(error);
         telling->sent = sent;
+        telling->way = name_of(i, {});
         co_return *telling;
       }
       if (tells_more) telling = std::move(error);
@@ -115,6 +117,7 @@ core::awaitable<core::Result<core::Reply>> Fallback::handle(core::Request reques
   }
   // Nothing is left for what is bound to a way; else there is always a last one.
   if (telling) telling->sent = sent;
+  if (telling && bound) telling->way = name_of(*bound, {});
   co_return telling ? *telling : core::unavailable("no transport is available");
 }
 

@@ -32,7 +32,7 @@ class Fallback final : public core::Handler {
   Fallback(std::vector<Way> ways, CircuitOptions options, Idempotent idempotent, Now now = steady_now);
 
   /// @return Reply with `way` set: "<way>", or "<way>;fallback-from=<first>". Else a destination's own answer; else the
-  ///         first way's error, maybe sent if any was
+  ///         first way's error, maybe sent if any was. An error's `way` is the last one that was tried
   core::awaitable<core::Result<core::Reply>> handle(core::Request request, core::CallContext context) override;
 
  private:
@@ -41,7 +41,7 @@ class Fallback final : public core::Handler {
   /// Whether way `index` is `first` again.
   bool repeats(std::size_t index, std::size_t first) const { return ways_[index].again && ways_[index].name == ways_[first].name; }
   bool is_repeated_after(std::size_t index) const;
-  void name_way(core::Reply& reply, std::size_t index) const;
+  std::string name_of(std::size_t index, std::string said) const;
   std::vector<Way> ways_;
   Idempotent idempotent_;
   Now now_;

@@ -94,6 +94,23 @@ TEST_F(FallbackTest, WhatAWayMayHaveSentGoesByTheSameWayAgainAndByNoOther) {
   EXPECT_EQ(call(repeatable, request_of("log")).value().way, "http;fallback-from=amqp") << "moves as ever";
 }
 
+TEST_F(FallbackTest, AnErrorNamesTheLastWayThatWasTried) {
+  auto fallback = make(Idempotent::yes);
+  auto refused = core::unauthenticated("invalid credentials");
+  refused.way = "grpc";  // what a remote process says of its own ways is not ours
+  a.fail(refused);
+  EXPECT_EQ(call(fallback, request_of("auth")).error().way, "inproc");
+  a.fail(core::unavailable("down"));
+  b.fail(refused);
+  EXPECT_EQ(call(fallback, request_of("auth")).error().way, "http;fallback-from=inproc");
+  a.fail(core::unavailable("first"));
+  b.fail(core::unavailable("second"));
+  c.fail(core::unavailable("third"));
+  const auto failed = call(fallback, request_of("log"));
+  EXPECT_EQ(failed.error().message, "first");
+  EXPECT_EQ(failed.error().way, "amqp;fallback-from=inproc");
+}
+
 TEST_F(FallbackTest, AnIdempotentOneMoves) {
   auto fallback = make(Idempotent::yes);
   a.fail(core::unavailable("cut off"), Sent::maybe);

@@ -131,6 +131,14 @@ core::Result<void> read_metadata(const ServerCall& call, const Trust& trust, Sid
   return core::ok();
 }
 
+std::string id_of_refused(const ServerCall& call) {
+  const auto asked = look_up(call.metadata());
+  for (const auto key : {asked.id, asked.idempotency_key})
+    if (key.data())
+      if (const auto id = core::MessageId::from_key(key, {})) return id.value().str();
+  return core::MessageId::generate().str();
+}
+
 Metadata write_metadata(const core::Request& request, const core::CallContext& context, const std::string& token, const std::string& process_key) {
   Metadata metadata;
   if (!request.id.empty()) metadata.add(keys::kId, request.id.str());

@@ -42,6 +42,9 @@ struct OwnWords {
 core::Result<void> read_metadata(const ServerCall& call, const Trust& trust, Side side, const OwnWords& own, core::Request& request,
                                  core::CallContext& context);
 
+/// Under which id a call is refused that was not understood: the caller's key where it is one, else a new one.
+std::string id_of_refused(const ServerCall& call);
+
 /// What our clients send of a request to a service.
 /// @param token sent with what an administrator asks
 /// @param process_key of a client of its own process; empty: of another

@@ -130,7 +130,11 @@ class Bulk {
       if (system && system->code() == asio::error::operation_aborted) result.emplace(runtime::cancelled_error(core::Sent::maybe));
       else result.emplace(core::internal("internal error", e.what()));
     }
-    if (entry->expired && !*result) result.emplace(runtime::cancelled_error(core::Sent::maybe));
+    if (entry->expired && !*result) {
+      auto late = runtime::cancelled_error(core::Sent::maybe);
+      late.way = std::move(result->error().way);
+      result.emplace(std::move(late));
+    }
     running_.erase(entry);
     if (*result && result->value().events) result.emplace(core::invalid_argument("the action " + asking.action + " goes on: call Actions.Follow"));
     acknowledge(sequence, size, asking, std::move(*result));
@@ -143,7 +147,7 @@ class Bulk {
       write_reply(*message.mutable_reply(), std::move(result.value()), asking.id, asking.action);
     } else {
       log_failure(surface_, asking, result.error());
-      write_error(*message.mutable_error(), result.error());
+      write_error(*message.mutable_error(), result.error(), asking.id);
     }
     acknowledgements_.push_back(message.SerializeAsString());
     bytes_in_flight_ -= size;

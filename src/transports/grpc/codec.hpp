@@ -50,7 +50,8 @@ void write_reply(v1::Reply& message, core::Reply reply, const std::string& id, s
 core::Result<core::Reply> take_reply(v1::Reply& message);
 
 /// google.rpc.Status with ErrorInfo and, where waiting helps, RetryInfo. Never the detail.
-void write_error(::google::rpc::Status& message, const core::Error& error);
+/// @param id the message's, where the answer says it nowhere else
+void write_error(::google::rpc::Status& message, const core::Error& error, const std::string& id = {});
 /// As it ends a call: to_status() with those details.
 Status status_with_details(const core::Error& error);
 /// Why a call failed: what its details tell; of a peer that isn't ours, or where the wire answered, what the code tells.

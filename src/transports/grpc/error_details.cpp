@@ -44,13 +44,15 @@ bool may_have_been_done(Code code) {
 
 }  // namespace
 
-void write_error(::google::rpc::Status& message, const core::Error& error) {
+void write_error(::google::rpc::Status& message, const core::Error& error, const std::string& id) {
   message.set_code(static_cast<int>(code_of(error.kind)));
   message.set_message(error.message);
   ::google::rpc::ErrorInfo info;
   info.set_reason(reason_of(error.kind));
   info.set_domain(std::string(kDomain));
   if (error.sent == core::Sent::maybe) (*info.mutable_metadata())["sent"] = "maybe";
+  if (!error.way.empty()) (*info.mutable_metadata())["way"] = error.way;
+  if (!id.empty()) (*info.mutable_metadata())["id"] = id;
   message.add_details()->PackFrom(info);
   if (!error.retry_after && error.kind != core::ErrorKind::overloaded) return;
   ::google::rpc::RetryInfo retry;

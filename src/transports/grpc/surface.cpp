@@ -20,9 +20,12 @@ void log_failure(const Surface& surface, const Asking& asking, const core::Error
                                                       {"message", error.message}, {"detail", error.detail}, {"trace", asking.trace.to_traceparent()}});
 }
 
-Status refuse(const Surface& surface, ServerCall& call, const Asking& asking, const core::Error& error) {
+Status refuse(const Surface& surface, ServerCall& call, Asking asking, const core::Error& error) {
+  if (asking.id.empty()) asking.id = id_of_refused(call);
   log_failure(surface, asking, error);
-  if (!asking.id.empty()) call.trailing_metadata().add(keys::kId, asking.id);
+  auto& trailers = call.trailing_metadata();
+  trailers.add(keys::kId, asking.id);
+  if (!error.way.empty()) trailers.add(keys::kWay, error.way);
   return status_with_details(error);
 }
 

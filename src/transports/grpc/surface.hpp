@@ -39,8 +39,8 @@ struct Asking {
 /// Writes a failure's detail, every bug and every service that is down to the log. One warning per failed request: where this
 /// process is the broker that asks, the broker's ingress says it.
 void log_failure(const Surface& surface, const Asking& asking, const core::Error& error);
-/// The status of a call that failed; the message's id stands in the trailers.
-Status refuse(const Surface& surface, ServerCall& call, const Asking& asking, const core::Error& error);
+/// The status of a call that failed; the message's id and the last way that was tried stand in the trailers.
+Status refuse(const Surface& surface, ServerCall& call, Asking asking, const core::Error& error);
 
 /// Adds everything that `ingress` serves, with health and reflection.
 void add_methods(MethodTable& table, const GrpcServerOptions& options, const Ingress& ingress);

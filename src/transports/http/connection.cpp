@@ -184,9 +184,11 @@ asio::awaitable<void> Connection::run_parallel() {
   for (auto& parallel : parallel_) {
     parallel->call.deadline = parallel->plan.context.deadline;
     scope.spawn_cancellable([&](asio::cancellation_signal& signal) { return run_one(parallel.get(), &signal); });
+  auto way = std::move(result->value().error().way);
   }
   co_await scope.join();
   bool gone = false;
+  result->value().error().way = std::move(way);
   if (shard_.draining() && reader_.buffered() == 0) parallel_.back()->framing.keep_alive = false;
   for (auto& parallel : parallel_) {
     gone = gone || parallel->call.cancelled == Cancelled::gone;

@@ -133,16 +133,28 @@ Plan Dispatcher::plan(const Head& head, std::string_view body, const boost::asio
         return plan;
       }
     plan_probe(plan);
-  } else if (plan.target == Target::hit) {
-    plan.answer.emplace();
-    append_envelope(plan.answer->body, false, "Hit the broker", {}, {});
+  } else if (plan.target == Target::hit && body.empty()) {
+    plan_hit(plan, body);
   } else if (!is_json_type(head.content_type) && (is_contract_call(plan.target) || !body.empty())) {
     plan.answer = refusal(415, "Content-Type must be application/json");
+  } else if (plan.target == Target::hit) {
+    plan_hit(plan, body);
   } else if (auto call = plan_call(plan, head, match, body, asker); !call) {
     plan.answer = error_answer(call.error(), status_of(call.error().kind));
   }
+  if (plan.answer && is_contract_call(plan.target) && plan.target != Target::hit) plan.answer->header("X-Flexi-Id", id_of_refused(plan, head));
   if (plan.answer) plan.answer->headers += plan.cors;
   return plan;
+}
+
+/// The one call that takes any JSON value, and none.
+void Dispatcher::plan_hit(Plan& plan, std::string_view body) const {
+  if (!body.empty() && !runtime::is_json(body)) {
+    plan.answer = refusal(400, "the body must be empty, or one valid JSON value with nothing after it");
+    return;
+  }
+  plan.answer.emplace();
+  append_envelope(plan.answer->body, false, "Hit the broker", {}, {});
 }
 
 void Dispatcher::plan_options(Plan& plan, const Head& head) const {
@@ -363,6 +375,7 @@ Answer Dispatcher::finish(const Plan& plan, const core::Result<core::Reply>& res
                                                            {"message", error.message}, {"detail", error.detail}, {"trace", plan.context.trace.to_traceparent()}});
     }
     answer = error_answer(error, contract && error.kind == core::ErrorKind::unimplemented ? 400 : status_of(error.kind));
+    if (!error.way.empty()) answer.header("X-Flexi-Way", error.way);
   } else {
     auto& reply = result.value();
     const bool accepted = is_contract_call(plan.target) && plan.target != Target::action;
@@ -386,11 +399,21 @@ Answer Dispatcher::finish(const Plan& plan, const core::Result<core::Reply>& res
 
 Answer Dispatcher::too_large(const Head& head) const {
   const auto* route = find_route(head.method, head.path).route;
-  const bool contract = route && is_contract_call(route->target);
   // /actions/… has the contract's CORS, but is none of its calls.
-  auto answer = refusal(contract && route->target != Target::action ? 400 : 413, "the body must be at most " + std::to_string(options_.max_body_bytes) + " bytes");
-  if (contract && is_web_origin(head.origin)) answer.headers += cors_headers(head.origin);
+  const bool contract = route && is_contract_call(route->target) && route->target != Target::action;
+  auto answer = refusal(contract ? 400 : 413, "the body must be at most " + std::to_string(options_.max_body_bytes) + " bytes");
+  complete_refusal(answer, head);
   return answer;
+}
+
+/// What every answer of a contract call has, where the body has not been read.
+void Dispatcher::complete_refusal(Answer& answer, const Head& head) const {
+  Plan plan;
+  const auto* route = find_route(head.method, head.path).route;
+  if (!route || !is_contract_call(route->target)) return;
+  plan.target = route->target;
+  if (plan.target != Target::hit) answer.header("X-Flexi-Id", id_of_refused(plan, head));
+  if (is_web_origin(head.origin)) answer.headers += cors_headers(head.origin);
 }
 
 }  // namespace flexi::transports::http

@@ -47,14 +47,16 @@ class Dispatcher {
   void plan_options(Plan& plan, const Head& head) const;
   void plan_resource(Plan& plan, const Head& head, const Resource& resource) const;
   void plan_probe(Plan& plan) const;
+  void plan_hit(Plan& plan, std::string_view body) const;
   core::Result<void> plan_call(Plan& plan, const Head& head, const RouteMatch& match, std::string_view body, const Asker& asker) const;
   core::Result<void> read_parameters(Plan& plan, const Head& head, const RouteMatch& match, std::string_view body) const;
   core::Result<void> read_identity(Plan& plan, const Head& head, const std::optional<std::string>& body_id) const;
-  core::Result<void> read_context(Plan& plan, const Head& head) const;
-  core::Handler* handler_of(Target target) const;
-
   core::Result<void> read_journey(Plan& plan, const Head& head) const;
   bool is_trusted(const Head& head) const;
+  core::Result<void> read_context(Plan& plan, const Head& head) const;
+  core::Handler* handler_of(Target target) const;
+  void complete_refusal(Answer& answer, const Head& head) const;
+
   const HttpServerOptions options_;
   const Ingress ingress_;
   AdminRules rules_;

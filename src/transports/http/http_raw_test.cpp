@@ -63,6 +63,7 @@ class Mirror final : public core::Handler {
       ++cancelled;
       co_return core::cancelled("cancelled");
     }
+    if (text.find("refused") != text.npos) co_return *refuse_with;
     if (text.find("unknown") != text.npos) co_return core::unimplemented("unknown action");
     core::Reply reply{.message = "did " + request.action};
     reply.data = text;
@@ -73,6 +74,7 @@ class Mirror final : public core::Handler {
   std::mutex mutex;
   core::Request last;
   core::CallContext last_context;
+  std::optional<core::Error> refuse_with;
 };
 
 class HttpRawTest : public testing::Test {
@@ -211,6 +213,10 @@ TEST_F(HttpRawTest, BadRequestsGetAClearRefusal) {
       {"two keys", post("/handle", kLog, "Idempotency-Key: a\r\nIdempotency-Key: b\r\n"), 400, "given twice"},
       {"two ids", post("/handle", R"({"action":"log","id":"x","log":{"name":"n","data":"d"}})", "Idempotency-Key: a\r\n"), 400, "Idempotency-Key"},
       {"bad time", post("/log", R"({"name":"n","data":"d"})", "X-Flexi-Accepted-At: yesterday\r\nX-Flexi-Process-Key: own-key\r\n"), 400, "RFC 3339"},
+      {"hit with no JSON", post("/", "nonsense"), 400, "valid JSON"},
+      {"hit with two values", post("/", "{}{}"), 400, "nothing after it"},
+      {"hit with half a value", post("/", "{"), 400, "valid JSON"},
+      {"hit with another type", post("/", "{}", "Content-Type: text/plain\r\n"), 415, "application/json"},
       {"an administrator's id", post("/log", R"({"name":"n","data":"d"})", "X-Flexi-Id: ~admin~1\r\n"), 400, "~"},
       {"unknown action", post("/handle", R"({"action":"unknown","unknown":{"a":"unknown"}})"), 400, "unknown action"},
       {"unknown path", get("/nowhere"), 404, "nothing at this path"},
@@ -390,6 +396,30 @@ TEST_F(HttpRawTest, NothingIsAcceptedInTheTimeToCome) {
   with_broker = false;
   say(post("/log", kEntry, "X-Flexi-Id: abc\r\nX-Flexi-Accepted-At: 2199-01-02T03:04:05Z\r\n"));
   EXPECT_LE(mirror.last.accepted_at, std::chrono::system_clock::now());
+}
+
+TEST_F(HttpRawTest, ErrorsNameTheMessageAndTheWay) {
+  auto refused = core::unauthenticated("invalid credentials");
+  refused.way = "grpc";
+  mirror.refuse_with = refused;
+  EXPECT_THAT(say(post("/handle", R"({"action":"log","id":"k9","log":{"name":"n","data":"refused"}})")),
+              testing::AllOf(StartsWith("HTTP/1.1 401"), HasSubstr("X-Flexi-Way: grpc\r\n"), HasSubstr("X-Flexi-Id: k9\r\n")));
+  // Refused before it is understood.
+  const std::string large((1 << 20) + 1, ' ');
+  for (auto path : {"/handle", "/log-gRPC", "/log", "/authenticate", "/send", "/actions/mine"})
+    for (auto& body : {std::string("nonsense"), large}) {
+      SCOPED_TRACE(path);
+      EXPECT_THAT(say(post(path, body)), testing::AllOf(HasSubstr("X-Flexi-Id: 0"), Not(HasSubstr("X-Flexi-Way"))));
+      EXPECT_THAT(say(post(path, body, "Idempotency-Key: mine\r\n")), HasSubstr("X-Flexi-Id: mine\r\n"));
+    }
+  EXPECT_THAT(say(post("/log", "nonsense", "X-Flexi-Id: theirs\r\n")), HasSubstr("X-Flexi-Id: theirs\r\n"));
+  EXPECT_THAT(say(post("/handle", kLog, "Content-Type: text/plain\r\n")), HasSubstr("X-Flexi-Id: 0"));
+  EXPECT_THAT(say(post("/handle", kLog, "Idempotency-Key: a b\r\n")), testing::AllOf(StartsWith("HTTP/1.1 400"), HasSubstr("X-Flexi-Id: 0")));
+}
+
+TEST_F(HttpRawTest, HittingTheBrokerTakesNothingOrAnyOneValue) {
+  for (auto body : {"", "{}", "[1, 2]", "\"text\"", " null "}) EXPECT_THAT(say(post("/", body)), testing::AllOf(StartsWith("HTTP/1.1 200"), HasSubstr("Hit the broker"))) << body;
+  EXPECT_THAT(say(post("/", "", "Content-Type: text/plain\r\n")), StartsWith("HTTP/1.1 200"));
 }
 
 TEST_F(HttpRawTest, AProxysRequestsAreNotFromThisMachine) {

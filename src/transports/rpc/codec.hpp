@@ -45,7 +45,8 @@ capnp::MessageSize size_of(const core::Result<core::Reply>& result);
 /// @param id of the request, which stands in the answer
 void write_answer(schema::Answer::Builder answer, ObjectType object, std::string_view action, std::string_view log_name, const std::string& id,
                   const core::Result<core::Reply>& result);
-void write_failure(schema::Failure::Builder failure, const core::Error& error);
+/// @param id of the request; empty: it was not understood
+void write_failure(schema::Failure::Builder failure, const core::Error& error, const std::string& id = {});
 
 /// Words that a request takes, about.
 capnp::MessageSize size_of(const core::Request& request, const core::CallContext& context);

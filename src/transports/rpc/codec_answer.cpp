@@ -79,15 +79,17 @@ capnp::MessageSize size_of(const core::Result<core::Reply>& result) {
 void write_answer(schema::Answer::Builder answer, ObjectType object, std::string_view action, std::string_view log_name, const std::string& id,
                   const core::Result<core::Reply>& result) {
   if (result) write_reply(answer.initOk(), object, action, log_name, id, result.value());
-  else write_failure(answer.initError(), result.error());
+  else write_failure(answer.initError(), result.error(), id);
 }
 
-void write_failure(schema::Failure::Builder failure, const core::Error& error) {
+void write_failure(schema::Failure::Builder failure, const core::Error& error, const std::string& id) {
   for (auto& [kind, name] : kKinds)
     if (kind == error.kind) failure.setKind(name);
   failure.setMessage(text(error.message));
   if (error.retry_after) failure.setRetryAfterMs(error.retry_after->count());
   failure.setSentMaybe(error.sent == core::Sent::maybe);
+  if (!error.way.empty()) failure.setWay(text(error.way));
+  if (!id.empty()) failure.setId(text(id));
 }
 
 core::Error read_failure(schema::Failure::Reader failure) {

@@ -230,6 +230,16 @@ TEST(RpcCodec, WhereTheBrokerIsStrangersDontSayWhereAMessageHasBeen) {
   EXPECT_EQ(arrived([](auto meta) { meta.setAcceptedAtMicros(7'000'000'000'000'000); }), "broker>amqp@1 now") << "not in the time to come";
 }
 
+TEST(RpcCodec, AFailureNamesTheMessageAndTheWay) {
+  capnp::MallocMessageBuilder message;
+  auto failure = message.initRoot<schema::Failure>();
+  auto error = core::unauthenticated("invalid credentials");
+  error.way = "grpc;fallback-from=http";
+  write_failure(failure, error, "id-1");
+  EXPECT_EQ(view(failure.asReader().getWay()), "grpc;fallback-from=http");
+  EXPECT_EQ(view(failure.asReader().getId()), "id-1");
+}
+
 TEST(RpcCodec, AdministrationIsForAdministrators) {
   const auto list = [](auto request, auto) { request.setAction("logs.list"); };
   EXPECT_EQ(broker_plan(list).value().context.caller, "admin");

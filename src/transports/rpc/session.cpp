@@ -139,6 +139,7 @@ asio::awaitable<void> Session::run_call(std::shared_ptr<Session> self, std::shar
       auto error = call->cancelled == Cancelled::stopping ? core::unavailable("the server is stopping")
                                                          : core::deadline_exceeded("the request was not answered in time");
       error.sent = core::Sent::maybe;
+      error.way = std::move(result->error().way);
       result.emplace(std::move(error));
     }
   }
