@@ -39,6 +39,13 @@ class ClientShard {
     if (auto text = check_utf8(request.payload); !text) co_return text.error();
     std::string wire;
     append_request(wire, peer_, request, context);
+    // One alone may be larger than all that may be held.
+    if (held_bytes_ != 0 && held_bytes_ + wire.size() > static_cast<std::size_t>(options_.max_buffered_bytes)) {
+      auto error = core::overloaded("too many bytes wait for the service");
+      error.retry_after = std::chrono::seconds(1);
+      co_return error;
+    }
+    const Held held(*this, wire.size());
     if (options_.pipeline_logs && !peer_.foreign() && request.action == core::actions::kLog) co_return co_await pipelined(std::move(wire), context);
     co_return co_await pooled(std::move(wire), context);
   }
@@ -72,6 +79,16 @@ class ClientShard {
       if (--shard.running_ == 0) shard.calls_done_.cancel();
     }
     ClientShard& shard;
+  };
+
+  /// Counts a request's bytes until it has been answered.
+  struct Held {
+    Held(ClientShard& s, std::size_t b) : shard(s), bytes(b) { shard.held_bytes_ += bytes; }
+    ~Held() { shard.held_bytes_ -= bytes; }
+    Held(const Held&) = delete;
+    Held& operator=(const Held&) = delete;
+    ClientShard& shard;
+    const std::size_t bytes;
   };
 
   core::awaitable<core::Result<core::Reply>> pooled(std::string wire, core::CallContext context) {
@@ -120,7 +137,7 @@ class ClientShard {
   std::shared_ptr<Pool> pool_;
   runtime::net::Balancer balancer_;
   std::vector<std::unique_ptr<Pipeline>> pipelines_;  ///< one per address ever seen
-  std::size_t running_ = 0;
+  std::size_t running_ = 0, held_bytes_ = 0;
   bool started_ = false, stopping_ = false;
 };
 

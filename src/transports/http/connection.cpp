@@ -75,8 +75,21 @@ asio::awaitable<void> Connection::run() {
   if (co_await flush() && reader_.buffered() != 0) co_await linger();
 }
 
+/// Counts what has come of a body. Nothing is handled on this connection when it is asked, so what it held before is gone.
+bool Connection::hold_body() {
+  const auto before = std::exchange(held_bytes_, reader_.body_bytes());
+  return shard_.hold(before, held_bytes_) || held_bytes_ == 0;
+}
+
 /// @return false when no more requests come
 asio::awaitable<bool> Connection::read_more() {
+  if (!hold_body()) {
+    append(shard_.shared().dispatcher.no_room(reader_.head()), {.keep_alive = false, .head = reader_.head().method == Method::head});
+    reader_.next();
+    hold_body();
+    if (co_await flush()) co_await linger();
+    co_return false;
+  }
   if (reader_.take_continue()) out_ += "HTTP/1.1 100 Continue\r\n\r\n";
   if (!flush_at_once() && !co_await flush()) {
     out_.clear();
@@ -84,19 +97,24 @@ asio::awaitable<bool> Connection::read_more() {
   }
   if (reader_.idle()) {
     if (phase_ != Phase::idle) enter(Phase::idle, options_.idle_timeout);
-  } else if (phase_ != Phase::reading || reader_.in_body()) {
-    // A header has one limit from its first byte on. A body's is renewed by what comes: 30 s for each 16 KiB.
-    enter(Phase::reading, reader_.in_body() ? options_.body_timeout : options_.header_timeout);
+  } else if (phase_ != Phase::reading || reading_body_ != reader_.in_body()) {
+    // One limit for the whole of a header, and one for the whole of a body: what comes does not renew it.
+    reading_body_ = reader_.in_body();
+    enter(Phase::reading, reading_body_ ? options_.body_timeout : options_.header_timeout);
   }
   error_code ec;
   const auto got = co_await socket_.async_read_some(reader_.buffer().prepare(kReadBytes), asio::redirect_error(asio::use_awaitable, ec));
   if (!ec) {
     reader_.buffer().commit(got);
-    if (phase_ == Phase::idle) enter(Phase::reading, options_.header_timeout);
+    if (phase_ == Phase::idle) {
+      reading_body_ = false;
+      enter(Phase::reading, options_.header_timeout);
+    }
     co_return true;
   }
   if (timed_out_ && phase_ == Phase::reading) {
     append(refusal(408, reader_.in_body() ? "the body took too long" : "the header took too long"), {.keep_alive = false});
+    if (co_await flush()) co_await linger();  // more of it may be on its way
   } else if (ec == asio::error::eof && !reader_.idle()) {
     append(refusal(400, "the request ended before it was complete"), {.keep_alive = false});
   }
@@ -166,9 +184,11 @@ asio::awaitable<void> Connection::invoke(Plan* plan, Call* call, std::optional<c
   if (call->cancelled == Cancelled::no) co_return;
   co_await asio::this_coro::reset_cancellation_state(asio::enable_terminal_cancellation());
   if (result->value()) co_return;
+  auto way = std::move(result->value().error().way);
   if (call->cancelled == Cancelled::stopping) result->emplace(core::unavailable("the server is stopping"));
   else result->emplace(core::deadline_exceeded("the request was not answered in time"));
   result->value().error().sent = core::Sent::maybe;
+  result->value().error().way = std::move(way);
 }
 
 asio::awaitable<void> Connection::run_one(ParallelCall* parallel, asio::cancellation_signal* signal) {
@@ -184,11 +204,9 @@ asio::awaitable<void> Connection::run_parallel() {
   for (auto& parallel : parallel_) {
     parallel->call.deadline = parallel->plan.context.deadline;
     scope.spawn_cancellable([&](asio::cancellation_signal& signal) { return run_one(parallel.get(), &signal); });
-  auto way = std::move(result->value().error().way);
   }
   co_await scope.join();
   bool gone = false;
-  result->value().error().way = std::move(way);
   if (shard_.draining() && reader_.buffered() == 0) parallel_.back()->framing.keep_alive = false;
   for (auto& parallel : parallel_) {
     gone = gone || parallel->call.cancelled == Cancelled::gone;

@@ -22,6 +22,7 @@ class Connection {
   Connection(ServerShard& shard, boost::asio::ip::tcp::socket socket, boost::asio::cancellation_signal& signal);
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
+  ~Connection() { shard_.hold(held_bytes_, 0); }
 
   boost::asio::awaitable<void> run();
   /// Called every tick: enforces the time-outs, the deadlines and the stop.
@@ -59,6 +60,7 @@ class Connection {
   void append(const Answer& answer, Framing framing);
   void cancel(Call& call, Cancelled why);
   Framing framing_now(const Head& head) const;
+  bool hold_body();
   bool peer_reset() const;
   bool peer_ended() const;
   void enter(Phase phase, std::chrono::milliseconds limit) { phase_ = phase, phase_end_ = shard_.now() + limit; }
@@ -69,13 +71,14 @@ class Connection {
   boost::asio::cancellation_signal& signal_;
   boost::asio::ip::address peer_;
   RequestReader reader_;
+  std::size_t held_bytes_ = 0;  ///< of the body that comes; kept while its request is handled
   std::string out_;
   std::int64_t batched_ = 0;
   std::vector<std::unique_ptr<ParallelCall>> parallel_;
   Call call_;
   Phase phase_ = Phase::idle;
   Time phase_end_{};
-  bool timed_out_ = false, close_ = false;
+  bool timed_out_ = false, close_ = false, reading_body_ = false;
 };
 
 }  // namespace flexi::transports::http

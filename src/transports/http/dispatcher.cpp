@@ -406,6 +406,13 @@ Answer Dispatcher::too_large(const Head& head) const {
   return answer;
 }
 
+Answer Dispatcher::no_room(const Head& head) const {
+  auto answer = refusal(503, "the server holds too many requests, try again later");
+  answer.header("Retry-After", "1");
+  complete_refusal(answer, head);
+  return answer;
+}
+
 /// What every answer of a contract call has, where the body has not been read.
 void Dispatcher::complete_refusal(Answer& answer, const Head& head) const {
   Plan plan;

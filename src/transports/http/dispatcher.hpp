@@ -37,6 +37,8 @@ class Dispatcher {
   Answer finish(const Plan& plan, const core::Result<core::Reply>& result) const;
   /// A body over the limit: the contract's own calls say 400.
   Answer too_large(const Head& head) const;
+  /// A body that there is no room for now.
+  Answer no_room(const Head& head) const;
 
  private:
   struct Resource {

@@ -339,6 +339,29 @@ TEST_F(HttpClientTest, BeyondTheConnectionsCallsWaitAndBeyondThoseTheyAreRefused
   EXPECT_TRUE(call("x"));
 }
 
+TEST_F(HttpClientTest, BytesUnderWayHaveALimit) {
+  client_options.max_buffered_bytes = 300;  // one request is some 200
+  serve(a);
+  connect(servers[0]->endpoint());
+  auto first = start_call("wait");
+  wait_for([&] { return a.waiting == 1; });
+  auto refused = call("x");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::overloaded);
+  EXPECT_EQ(refused.error().sent, core::Sent::no);
+  EXPECT_TRUE(refused.error().retry_after);
+  a.released = true;
+  EXPECT_EQ(first->get().value().message, "a");
+  EXPECT_EQ(call("x").value().message, "a") << "what was answered is held no more";
+}
+
+TEST_F(HttpClientTest, ARequestLargerThanTheLimitGoesAlone) {
+  client_options.max_buffered_bytes = 10;
+  serve(a);
+  connect(servers[0]->endpoint());
+  EXPECT_EQ(call("x").value().message, "a");
+}
+
 TEST_F(HttpClientTest, CallsGoRoundAllAddressesAndPassOverOneThatIsDown) {
   serve(a);
   const auto port = port_of(servers[0]->endpoint());

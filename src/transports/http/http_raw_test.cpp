@@ -455,6 +455,55 @@ TEST_F(HttpRawTest, SlowHeadersAndBodiesTimeOut) {
   EXPECT_EQ(silent.read_to_end(), "");
 }
 
+TEST_F(HttpRawTest, ABodyThatDribblesTimesOutToo) {
+  options.body_timeout = 60ms;
+  start();
+  RawClient body(endpoint);
+  body.send("POST /log HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
+  int sent = 0;
+  while (!body.hears_within(5ms) && ++sent < 1000) body.send(" ");
+  EXPECT_THAT(body.read_to_end(), testing::AllOf(StartsWith("HTTP/1.1 408"), HasSubstr("the body took too long")));
+  EXPECT_LT(sent, 1000) << "each byte renewed the time";
+}
+
+TEST_F(HttpRawTest, BodiesThatComeShareOneBudget) {
+  options.max_body_bytes = options.max_buffered_bytes = 100'000;
+  start();
+  const auto post_half = [&](RawClient& client) {
+    client.send("POST /handle HTTP/1.1\r\nHost: a\r\nContent-Length: 90000\r\n\r\n" + std::string(60'000, ' '));
+  };
+  // Twice as many as there is room for on two cores, whichever they meet: most are told so.
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (int i = 0; i < 8; ++i) post_half(*clients.emplace_back(std::make_unique<RawClient>(endpoint)));
+  wait_for([&] { return std::count_if(clients.begin(), clients.end(), [](auto& client) { return client->hears_within(0ms); }) >= 6; });
+  int refused = 0;
+  for (auto& client : clients)
+    if (client->hears_within(0ms)) {
+      ++refused;
+      EXPECT_THAT(client->read_to_end(), testing::AllOf(StartsWith("HTTP/1.1 503"), HasSubstr("Retry-After: 1\r\n"), HasSubstr("X-Flexi-Id: "), HasSubstr("Connection: close")));
+    }
+  EXPECT_GE(refused, 6);
+  // A request that has come whole needs no more room; and what has gone makes room.
+  EXPECT_THAT(say(post("/handle", kLog)), StartsWith("HTTP/1.1 202"));
+  clients.clear();
+  wait_for([&] { return metrics.gauge("flexi_http_connections", "").value() < 1; });
+  const std::string padded = std::string(kLog) + std::string(90'000, ' ');
+  for (int i = 0; i < 8; ++i) EXPECT_THAT(say(post("/handle", padded)), StartsWith("HTTP/1.1 202"));
+}
+
+TEST_F(HttpRawTest, ARequestThatIsHandledKeepsItsPlaceInTheBudget) {
+  options.max_body_bytes = options.max_buffered_bytes = 100'000;
+  start();
+  std::vector<std::unique_ptr<RawClient>> clients;
+  const std::string padded = R"({"action":"log","log":{"name":"n","data":"wait"}})" + std::string(90'000, ' ');
+  for (int i = 0; i < 8; ++i) clients.emplace_back(std::make_unique<RawClient>(endpoint))->send(post("/handle", padded));
+  wait_for([&] { return mirror.waiting + std::count_if(clients.begin(), clients.end(), [](auto& client) { return client->hears_within(0ms); }) == 8; });
+  EXPECT_LE(mirror.waiting, 2) << "one on each core";
+  EXPECT_GE(mirror.waiting, 1);
+  for (auto& client : clients) client->reset();
+  wait_for([&] { return mirror.cancelled == mirror.waiting; });
+}
+
 TEST_F(HttpRawTest, IdleConnectionsAreClosed) {
   options.idle_timeout = 60ms;
   start();

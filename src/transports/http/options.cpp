@@ -26,6 +26,7 @@ void HttpServerOptions::describe(runtime::OptionVisitor& v) {
   v.field("max_body_bytes", max_body_bytes, "Larger bodies are refused");
   v.field("max_header_bytes", max_header_bytes, "Larger request headers are refused");
   v.field("max_connections", max_connections, "Connections open at once; one more gets 503");
+  v.field("max_buffered_bytes", max_buffered_bytes, "Bytes of request bodies held at once, per core; past it one that is still coming gets 503");
   v.field("max_pipelined", max_pipelined, "Requests of one connection answered by one write");
   v.field("header_timeout", header_timeout, "From a request's first byte to the end of its header");
   v.field("body_timeout", body_timeout, "From the header's end to the body's");
@@ -44,6 +45,7 @@ runtime::Problems HttpServerOptions::validate() const {
   check(problems, "max_body_bytes", max_body_bytes, 1, std::int64_t(1) << 30);
   check(problems, "max_header_bytes", max_header_bytes, 1024, 1 << 20);
   check(problems, "max_connections", max_connections, 1, 1'000'000);
+  check(problems, "max_buffered_bytes", max_buffered_bytes, std::max<std::int64_t>(max_body_bytes, 1), std::int64_t(1) << 40);
   check(problems, "max_pipelined", max_pipelined, 1, 10'000);
   check(problems, "header_timeout", header_timeout, milliseconds(20), kDay);
   check(problems, "body_timeout", body_timeout, milliseconds(20), kDay);
@@ -63,6 +65,7 @@ void HttpClientOptions::describe(runtime::OptionVisitor& v) {
   v.field("max_connections", max_connections, "Connections to one peer, per core");
   v.field("max_waiting", max_waiting, "Calls that may wait for a connection, per core and peer");
   v.field("max_pipelined", max_pipelined, "Logs in flight on one pipelined connection");
+  v.field("max_buffered_bytes", max_buffered_bytes, "Bytes of requests that wait or are under way, per core and peer; past it calls are refused");
   v.field("pipeline_logs", pipeline_logs, "Send logs down one pipelined connection; off for foreign peers");
   v.field("max_answer_bytes", max_answer_bytes, "Larger answers are refused");
   v.field("connect_timeout", connect_timeout, "After which an address is set aside");
@@ -78,6 +81,7 @@ runtime::Problems HttpClientOptions::validate() const {
   check(problems, "max_connections", max_connections, 1, 10'000);
   check(problems, "max_waiting", max_waiting, 0, 1'000'000);
   check(problems, "max_pipelined", max_pipelined, 1, 100'000);
+  check(problems, "max_buffered_bytes", max_buffered_bytes, 1024, std::int64_t(1) << 40);
   check(problems, "max_answer_bytes", max_answer_bytes, 1024, std::int64_t(1) << 30);
   check(problems, "connect_timeout", connect_timeout, milliseconds(20), milliseconds(60'000));
   check(problems, "set_aside", set_aside, milliseconds(0), kDay);

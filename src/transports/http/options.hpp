@@ -15,6 +15,7 @@ struct HttpServerOptions {
   std::int64_t max_body_bytes = 1 << 20;               ///< larger bodies are refused (400 on contract calls, 413 elsewhere)
   std::int64_t max_header_bytes = 16 * 1024;           ///< larger request headers are 431
   std::int64_t max_connections = 10'000;               ///< over all shards; one more gets 503
+  std::int64_t max_buffered_bytes = 128 << 20;         ///< of request bodies, per core; past it one that is still coming gets 503
   std::int64_t max_pipelined = 64;                     ///< requests of one connection answered by one write
   std::chrono::milliseconds header_timeout{5'000};     ///< from a request's first byte to the end of its header
   std::chrono::milliseconds body_timeout{30'000};      ///< from the header's end to the body's
@@ -34,6 +35,7 @@ struct HttpClientOptions {
   std::int64_t max_connections = 64;                    ///< per shard and peer, besides the pipelined one
   std::int64_t max_waiting = 1024;                      ///< calls per shard and peer that may wait for a connection
   std::int64_t max_pipelined = 1024;                    ///< logs in flight on the pipelined connection
+  std::int64_t max_buffered_bytes = 128 << 20;          ///< of requests that wait or are under way, per core and peer; past it calls are overloaded
   bool pipeline_logs = true;                            ///< send logs down one pipelined connection per shard; off for foreign peers
   std::int64_t max_answer_bytes = 16 << 20;             ///< a larger answer fails its call with invalid_argument
   std::chrono::milliseconds connect_timeout{250};       ///< then the address is set aside

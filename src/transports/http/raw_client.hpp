@@ -75,6 +75,11 @@ class RawClient {
     return read_until([count](const std::string& text) { return complete_answers(text) >= count; });
   }
   bool closed() const { return closed_; }
+  /// Whether the server has said something, or closed.
+  bool hears_within(std::chrono::milliseconds time) {
+    pollfd fd{fd_, POLLIN, 0};
+    return ::poll(&fd, 1, static_cast<int>(time.count())) == 1;
+  }
   void forget() { received_.clear(); }
 
   static std::size_t complete_answers(std::string_view text) {

@@ -31,6 +31,8 @@ class RequestReader {
   std::size_t buffered() const { return buffer_.size(); }
   const Head& head() const { return head_; }
   std::string_view body() const { return parser_->get().body(); }
+  /// What has come of a body that is not complete yet.
+  std::size_t body_bytes() const { return has_head_ ? parser_->get().body().size() : 0; }
   int status() const { return status_; }
   std::string_view problem() const { return problem_; }
   /// Between requests: nothing of the next one has come.

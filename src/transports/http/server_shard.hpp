@@ -49,6 +49,12 @@ class ServerShard {
   Clock::time_point linger_until() const { return linger_until_; }
   Clock::time_point stop_at() const { return stop_at_; }
   void count(int status) { ++counted_[status / 100 % 6]; }
+  /// A connection holds `now` bytes of a request where it held `before`.
+  /// @return whether that is within the limit of all of them
+  bool hold(std::size_t before, std::size_t now) {
+    held_bytes_ = held_bytes_ - before + now;
+    return held_bytes_ <= static_cast<std::size_t>(shared_.options.max_buffered_bytes);
+  }
 
  private:
   boost::asio::awaitable<void> accept();
@@ -67,6 +73,7 @@ class ServerShard {
   std::time_t date_second_ = 0;
   bool draining_ = false, done_ = false;
   unsigned refusing_ = 0;
+  std::size_t held_bytes_ = 0;  ///< of request bodies that come, or whose requests are handled
   std::uint64_t counted_[6] = {};
 };
 
