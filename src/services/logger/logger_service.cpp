@@ -131,9 +131,14 @@ awaitable<Result<Reply>> LoggerService::store_entry(core::Request request, CallC
   // The store takes the record with it, so a copy is kept where somebody may want to see it.
   std::optional<core::LogRecord> seen;
   if (hub_.has_subscribers()) seen = record;
+  auto id = record.id;
   auto appended = co_await store_.append(std::move(record), std::move(context));
   if (!appended) co_return appended.error();
   const bool duplicate = appended.value() == core::Appended::duplicate;
+  if (!duplicate && !seen && hub_.has_subscribers()) {
+    // Somebody came while it was stored, who may have listed the log before that was done.
+    if (auto found = co_await store_.find(std::move(id), CallContext::with_timeout(std::chrono::seconds(5)))) seen = std::move(found.value().record);
+  }
   if (seen && !duplicate) hub_.publish(*seen);
   co_return Reply{.message = "logged", .duplicate = duplicate};
 }

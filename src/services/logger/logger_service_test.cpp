@@ -157,6 +157,38 @@ TEST_F(Logger, ATailShowsNewEntriesOnceAndEndsAtTheStop) {
   EXPECT_FALSE(next().value());
 }
 
+/// Between an entry's commit and its answer a reader begins to follow `logger`.
+class FollowedMeanwhile final : public core::LogStore {
+ public:
+  FollowedMeanwhile(core::LogStore& inner, std::unique_ptr<LoggerService>& logger) : inner_(inner), logger_(logger) {}
+  core::awaitable<core::Result<core::Appended>> append(core::LogRecord record, core::CallContext context) override {
+    auto appended = co_await inner_.append(std::move(record), std::move(context));
+    core::Request request;
+    request.action = "logs.tail";
+    tail = std::move((co_await logger_->handle(std::move(request), {})).value());
+    co_return appended;
+  }
+  core::awaitable<core::Result<core::LogPage>> list(core::LogQuery query, core::CallContext context) override { return inner_.list(std::move(query), std::move(context)); }
+  core::awaitable<core::Result<core::FoundLog>> find(core::MessageId id, core::CallContext context) override { return inner_.find(std::move(id), std::move(context)); }
+  core::Reply tail;
+
+ private:
+  core::LogStore& inner_;
+  std::unique_ptr<LoggerService>& logger_;
+};
+
+TEST_F(Logger, AnEntryThatIsBeingStoredWhenAReaderComesIsShown) {
+  FollowedMeanwhile store(logs(), service);
+  service = std::make_unique<LoggerService>(store, LoggerOptions{});
+  const auto id = core::MessageId::generate();
+  ASSERT_TRUE(call("log", core::LogEntry{"event", "hello"}, id));
+  const auto next = [&] { return wait(store.tail.events->next(core::CallContext::with_timeout(std::chrono::milliseconds(0)))); };
+  auto event = next();
+  ASSERT_TRUE(event && event.value()) << "who lists the log now may have begun before it was stored";
+  EXPECT_THAT(*event.value(), StartsWith("{\"id\":\"" + id.str()));
+  EXPECT_EQ(next().error().kind, core::ErrorKind::deadline_exceeded) << "once";
+}
+
 TEST_F(Logger, KnowsNoOtherAction) {
   EXPECT_EQ(complaint("mail", core::Mail{}), "unimplemented");
   EXPECT_EQ(complaint("logs.drop", core::Json{}), "unimplemented");
