@@ -30,7 +30,9 @@ struct CustomActionsTest : testing::Test {
   std::unique_ptr<CustomServices> open(std::vector<std::string> url) {
     services::broker::CustomActions actions;
     actions["resize"].url = std::move(url);
-    auto connect = [this](const std::string&) -> core::Result<std::unique_ptr<core::Client>> { return std::unique_ptr<core::Client>(std::make_unique<ScriptedClient>(http)); };
+    auto connect = [this](const std::string&) -> core::Result<std::unique_ptr<core::Client>> {
+      return std::unique_ptr<core::Client>(std::make_unique<ScriptedClient>(http));
+    };
     return std::move(CustomServices::open(actions, connect, {})).value();
   }
   /// The spool, and what goes past it while RabbitMQ is there.

@@ -5,9 +5,14 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <condition_variable>
 #include <cstring>
 #include <filesystem>
+#include <mutex>
+#include <thread>
 
 #include "runtime/sqlite/connection.hpp"
 
@@ -51,13 +56,51 @@ core::Result<void> publish(const std::string& partial, const std::string& file) 
   return sync(folder.empty() ? "." : folder.string());
 }
 
-core::Result<void> copy_database(const std::string& from, const std::string& to) {
+/// Watches a copy grow, which SQLite makes in one statement, until it is destroyed.
+class Watch {
+ public:
+  Watch(const Progress& progress, std::string copy, std::uintmax_t bytes)
+      : progress_(progress), copy_(std::move(copy)), bytes_(std::max<std::uintmax_t>(bytes, 1)) {
+    if (progress_) thread_ = std::jthread([this](std::stop_token stop) { run(stop); });
+  }
+
+ private:
+  void run(const std::stop_token& stop) {
+    std::mutex mutex;
+    std::unique_lock lock(mutex);
+    do {
+      std::error_code ec;
+      const auto size = fs::file_size(copy_, ec);
+      // Its last bytes have still to reach the disk.
+      progress_("copying", ec ? 0 : static_cast<int>(std::min<std::uintmax_t>(size * 100 / bytes_, 99)));
+    } while (!stopped_.wait_for(lock, stop, std::chrono::milliseconds(200), [&stop] { return stop.stop_requested(); }));
+  }
+  const Progress& progress_;
+  std::string copy_;
+  std::uintmax_t bytes_;
+  std::condition_variable_any stopped_;
+  std::jthread thread_;
+};
+
+/// What a copy without its free pages will have.
+std::uintmax_t used_bytes(Connection& database) {
+  std::int64_t numbers[3] = {0, 0, 0};
+  const char* asked[3] = {"PRAGMA page_count", "PRAGMA freelist_count", "PRAGMA page_size"};
+  for (int i = 0; i < 3; ++i) {
+    auto statement = database.use(asked[i]);
+    if (auto row = statement.step(); row && row.value()) numbers[i] = statement.integer(0);
+  }
+  return static_cast<std::uintmax_t>(std::max<std::int64_t>(numbers[0] - numbers[1], 0) * numbers[2]);
+}
+
+core::Result<void> copy_database(const std::string& from, const std::string& to, const Progress& progress) {
   if (fs::exists(to)) return core::conflict(to + " exists already");
   const std::string partial = to + ".partial";
   std::error_code ignored;
   fs::remove(partial, ignored);
   FLEXI_TRY(auto source, Connection::open(from, Connection::Mode::read_only));
   {
+    const Watch watch(progress, partial, used_bytes(*source));
     auto copy = source->use("VACUUM INTO ?1");
     copy.bind(1, std::string_view(partial));
     if (auto copied = copy.run(); !copied) {
@@ -66,7 +109,9 @@ core::Result<void> copy_database(const std::string& from, const std::string& to)
     }
   }
   fs::permissions(partial, fs::perms::owner_read | fs::perms::owner_write, ignored);
-  return publish(partial, to);
+  FLEXI_TRY(publish(partial, to));
+  if (progress) progress("copying", 100);
+  return core::ok();
 }
 
 core::Result<void> check_backup(const std::string& file) {
@@ -115,16 +160,17 @@ DataDirectory::~DataDirectory() {
   if (lock_ >= 0) ::close(lock_);
 }
 
-core::Result<void> backup(const std::string& data_directory, const std::string& file) {
+core::Result<void> backup(const std::string& data_directory, const std::string& file, const Progress& progress) {
   FLEXI_TRY(auto directory, DataDirectory::open_shared(data_directory, false));
-  return copy_database(directory.database_file(), file);
+  return copy_database(directory.database_file(), file, progress);
 }
 
-core::Result<void> restore(const std::string& data_directory, const std::string& file) {
+core::Result<void> restore(const std::string& data_directory, const std::string& file, const Progress& progress) {
+  if (progress) progress("checking the backup", std::nullopt);
   FLEXI_TRY(check_backup(file));
   FLEXI_TRY(auto directory, DataDirectory::open(data_directory));
   if (fs::exists(directory.database_file())) return core::conflict("the data folder " + data_directory + " holds data already: move it away first");
-  return copy_database(file, directory.database_file());
+  return copy_database(file, directory.database_file(), progress);
 }
 
 }  // namespace flexi::apps

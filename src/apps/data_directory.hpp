@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "core/result.hpp"
 
@@ -30,13 +33,17 @@ class DataDirectory {
   int lock_ = -1;
 };
 
+/// Told how far a long command is: what it does, and how much of that is done; none: nobody can say.
+/// Threads: called from another thread than the command's, one call at a time
+using Progress = std::function<void(std::string_view what, std::optional<int> percent)>;
+
 /// A copy of everything in the data folder, as of now, while a server uses it or not.
 /// @param file must not exist
-core::Result<void> backup(const std::string& data_directory, const std::string& file);
+core::Result<void> backup(const std::string& data_directory, const std::string& file, const Progress& progress = {});
 
 /// Makes a data folder from a backup.
 /// @return conflict where the folder holds data already or a server runs on it; invalid_argument for a file that is
 ///         not a backup or is damaged
-core::Result<void> restore(const std::string& data_directory, const std::string& file);
+core::Result<void> restore(const std::string& data_directory, const std::string& file, const Progress& progress = {});
 
 }  // namespace flexi::apps

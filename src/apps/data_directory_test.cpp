@@ -75,6 +75,30 @@ TEST_F(DataDirectoryTest, ABackupOfARunningFolderIsRestoredElsewhere) {
   EXPECT_EQ(restore(base_ + "/data", base_ + "/saved.db").error().kind, core::ErrorKind::conflict) << "a server runs on it";
 }
 
+TEST_F(DataDirectoryTest, HowFarItIsIsTold) {
+  runtime::Metrics metrics;
+  auto running = DataDirectory::open(base_ + "/data");
+  auto database = make_database(running.value().database_file(), metrics);
+  std::vector<std::optional<int>> told;
+  const auto note = [&told](std::string_view, std::optional<int> percent) { told.push_back(percent); };
+  const auto rises_to_the_end = [&told] {
+    int last = 0;
+    for (auto& percent : told)
+      if (percent) {
+        EXPECT_GE(*percent, last);
+        last = *percent;
+      }
+    return last == 100;
+  };
+  ASSERT_TRUE(backup(base_ + "/data", base_ + "/saved.db", note));
+  EXPECT_TRUE(rises_to_the_end());
+  told.clear();
+  ASSERT_TRUE(restore(base_ + "/new", base_ + "/saved.db", note));
+  ASSERT_FALSE(told.empty());
+  EXPECT_FALSE(told.front()) << "how long the check takes nobody knows";
+  EXPECT_TRUE(rises_to_the_end());
+}
+
 TEST_F(DataDirectoryTest, WhatIsNoBackupIsRefused) {
   std::ofstream(base_ + "/garbage") << std::string(5000, 'x');
   EXPECT_EQ(restore(base_ + "/new", base_ + "/garbage").error().kind, core::ErrorKind::invalid_argument);

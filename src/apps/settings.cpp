@@ -42,8 +42,9 @@ void check_addresses(runtime::Problems& problems, const Settings& settings) {
   const Listener listeners[] = {{"http.listen", settings.http.listen, 80}, {"grpc.listen", settings.grpc.listen, 50001}, {"rpc.listen", settings.rpc.listen, 5001}};
   std::vector<std::pair<const char*, boost::asio::ip::tcp::endpoint>> taken;
   for (auto& [key, listen, default_port] : listeners) {
-    auto parsed = listen.empty() ? core::Result<boost::asio::ip::tcp::endpoint>(core::not_found("")) : runtime::net::parse_listen(listen, default_port);
-    if (!parsed || parsed.value().port() == 0) continue;
+    if (listen.empty()) continue;
+    auto parsed = runtime::net::parse_listen(listen, default_port);
+    if (!parsed || parsed.value().port() == 0) continue;  // the one is told elsewhere, the other gets a free port
     const auto& own = parsed.value();
     for (auto& [other, endpoint] : taken)
       if (endpoint.port() == own.port() && (endpoint.address() == own.address() || endpoint.address().is_unspecified() || own.address().is_unspecified()))

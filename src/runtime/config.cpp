@@ -229,7 +229,8 @@ class Reader final : public EachField<Reader> {
     // The contract's own name is weaker than ours: it may be set for another program.
     if (extra.also_env) from_environment(extra.also_env, value);
     from_environment(env_name(key), value);
-    if (extra.secret == Secret::yes && text_of(value) == kHidden) problems.push_back({key, "is \"***\", which earlier versions printed in a secret's place: set the secret itself"});
+    if (extra.secret == Secret::yes && text_of(value) == kHidden)
+      problems.push_back({key, "is \"***\", which earlier versions printed in a secret's place: set the secret itself"});
     if (extra.secret == Secret::yes) return;  // other users could read a secret flag in the process list
     flags_.insert(flag_name(key));
     for (auto& [flag, text] : sources_.flags)
@@ -306,7 +307,8 @@ class Printer final : public EachField<Printer> {
     auto& text = std::find_if(sections_.begin(), sections_.end(), [&](auto& section) { return section.path == path; })->text;
     const bool hidden = extra.secret == Secret::yes && !text_of(value).empty();
     text += "# " + std::string(doc) + " (" + env_name(key) + (extra.also_env ? std::string(", ") + extra.also_env : "") + ")\n";
-    if (hidden) text += "# " + name + " = \"" + kHidden + "\"  (set)\n";  // a comment: who reads this file must not take it for the secret
+    // A comment: who reads this file must not take it for the secret.
+    if (hidden) text += "# " + name + " = \"" + kHidden + "\"  (set)\n";
     else text += name + " = " + toml_text(value) + "\n";
   }
   std::string take() {

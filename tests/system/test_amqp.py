@@ -8,7 +8,7 @@ import threading
 
 import pytest
 from amqp_support import Foreign, ready, settings, stored
-from conftest import EXAMPLE_USER, all_logs, envelope, eventually, post_log
+from conftest import EXAMPLE_USER, all_logs, envelope, eventually, post_log, run_cli
 
 
 @pytest.fixture
@@ -72,6 +72,8 @@ def test_the_system_says_that_rabbitmq_is_away(make_instance):
     queue = answer.json()["data"]["queue"]
     assert queue["connected"] is False and queue["because"] and "127.0.0.1:1" in queue["address"] and "version" not in queue
     assert "s3cret" not in answer.text
+    shown = run_cli("status", "--url", instance.url).stdout
+    assert "127.0.0.1:1" in shown and "not connected" in shown and "s3cret" not in shown
 
 
 def test_plain_messages_of_any_producer_are_stored_whatever_their_content_type(flexi, other, unique):

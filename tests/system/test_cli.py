@@ -2,12 +2,15 @@
 """The command line: what it prints, and exit codes that scripts can use (0 done, 1 refused, 2 usage, 3 unreachable)."""
 
 import json
+import os
+import pty
 import re
 import subprocess
 import threading
 
 import pytest
 from conftest import BINARY, all_logs, clean_environment, envelope, eventually, post_log, run_cli
+from test_dead_letters import poison
 
 NOWHERE = "http://127.0.0.1:1"
 
@@ -26,6 +29,16 @@ def test_help_teaches(tmp_path):
     assert list(tmp_path.iterdir()) == [], "asking for help leaves nothing behind"
 
 
+def test_help_begins_with_the_commands_and_examples():
+    text = ok(run_cli("--help"))
+    assert len(text.splitlines()) < 80, "a page or two, not all settings"
+    assert text.index("send") < text.index("Examples:") < text.index("--config")
+    assert "--http-max-connections" not in text and "--help-all" in text
+    everything = ok(run_cli("--help-all"))
+    assert "--http-listen" in everything and everything.index("Examples:") < everything.index("--http-listen")
+    assert "--http-listen" in ok(run_cli("logger", "--help-all"))
+
+
 def test_version():
     assert re.search(r"\d+\.\d+\.\d+", ok(run_cli("version")))
 
@@ -42,6 +55,27 @@ def test_completion(shell):
     assert "flexiconnect" in text and "healthcheck" in text
     if shell == "bash":
         subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+def test_completion_offers_a_roles_settings():
+    script = ok(run_cli("completion", "bash")) + '\nCOMP_WORDS=(flexiconnect logger --http-li); COMP_CWORD=2; _flexiconnect; echo "${COMPREPLY[@]}"\n'
+    offered = subprocess.run(["bash"], input=script, text=True, capture_output=True, check=True).stdout.split()
+    assert "--http-listen" in offered
+
+
+def test_a_typing_error_in_a_field_is_not_dropped(shared, http, unique):
+    for arguments, said in ((["log", f"name={unique}", "data=b", "extra=c"], "extra"), (["mail", "to=a@example.com", "text=x"], "text"),
+                            (["auth", "mail=a@example.com"], "mail"), (["log", "--payload", json.dumps({"name": unique, "data": "x"}), "name=zzz"], "--payload")):
+        result = run_cli("send", *arguments, "--url", shared.url, stdin="verysecret\n")
+        assert result.returncode == 2 and said in result.stderr, (arguments, result)
+    assert all_logs(http, name=unique) == []
+    ok(run_cli("send", "log", "--payload", json.dumps({"name": unique, "data": "x"}), "--url", shared.url))
+
+
+def test_send_many_as_json(shared, http, unique):
+    lines = ok(run_cli("send", "log", f"name={unique}", "data=x", "--repeat", "3", "--json", "--via", "inproc", "--ack", "stored", "--url", shared.url)).splitlines()
+    answers = [json.loads(line) for line in lines]
+    assert len(answers) == 3 and {answer["id"] for answer in answers} == {entry["id"] for entry in all_logs(http, name=unique)}
 
 
 def test_send_log(http, shared, unique):
@@ -96,6 +130,96 @@ def test_tail_shows_what_is_there(shared, http, unique):
     assert [line.rsplit("  ", 1)[1] for line in text.splitlines()] == ["line 1", "line 2"], "oldest first, as tail(1) does"
 
 
+class FollowingTail:
+    """`flexiconnect tail --json`; what it prints and says is collected."""
+
+    def __init__(self, url, *arguments):
+        self.process = subprocess.Popen([str(BINARY), "tail", "--json", "--url", url, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                        env=clean_environment({}))
+        self.shown, self.said = [], []
+        for stream, lines in ((self.process.stdout, self.shown), (self.process.stderr, self.said)):
+            threading.Thread(target=lambda stream=stream, lines=lines: [lines.append(line) for line in stream], daemon=True).start()
+
+    def data(self):
+        return [json.loads(line)["data"] for line in list(self.shown)]
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(10)
+
+
+def test_tail_shows_each_entry_once_also_at_the_seam(shared, http, unique):
+    """Entries come all the time while one tail after another begins: none falls between the list and the stream."""
+    sent, stop = [], threading.Event()
+
+    def send():
+        with shared.client() as client:
+            while not stop.is_set():
+                number = str(len(sent))
+                envelope(post_log(client, unique, number, via="inproc", ack="stored"), 202)
+                sent.append(number)
+
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
+    try:
+        for _ in range(5):
+            eventually(lambda: len(sent) > 20, "some are there")
+            tail = FollowingTail(shared.url, "--name", unique, "--lines", "5")
+            try:
+                eventually(lambda: len(tail.data()) > 40, "it follows")
+            finally:
+                tail.stop()
+            numbers = [int(number) for number in tail.data()]
+            assert sorted(numbers) == list(range(min(numbers), min(numbers) + len(numbers))), "each once, and none left out"
+    finally:
+        stop.set()
+        sender.join(10)
+
+
+def test_tail_comes_back_with_its_server_and_shows_what_it_missed(make_instance, unique):
+    instance = make_instance().start()
+    url, settings = instance.url, {"FLEXI_HTTP_LISTEN": f"127.0.0.1:{instance.port}"}
+    tail = FollowingTail(url, "--name", unique)
+    try:
+        with instance.client() as client:
+            eventually(lambda: post_log(client, unique, "before", via="inproc", ack="stored") and tail.data(), "it follows", interval=0.2)
+        instance.terminate()
+        eventually(lambda: "connecting again" in "".join(tail.said), "it says so")
+        instance.settings |= settings | {"FLEXI_LOGGER_TAIL_READERS": "0"}  # entries come while it is refused
+        instance.start()
+        with instance.client() as client:
+            for number in range(20):
+                envelope(post_log(client, unique, f"missed {number}", via="inproc", ack="stored"), 202)
+        instance.terminate()
+        instance.settings |= {"FLEXI_LOGGER_TAIL_READERS": "10"}
+        instance.start()
+        eventually(lambda: "missed 19" in tail.data(), "it catches up")
+        assert "connected again" in "".join(tail.said)
+        with instance.client() as client:
+            envelope(post_log(client, unique, "after", via="inproc", ack="stored"), 202)
+        eventually(lambda: "after" in tail.data(), "it follows again")
+        assert [entry for entry in tail.data() if entry != "before"] == [f"missed {number}" for number in range(20)] + ["after"]
+        assert len(set(tail.shown)) == len(tail.shown)
+    finally:
+        tail.stop()
+
+
+def test_tail_says_why_it_ends(make_instance, tmp_path):
+    instance = make_instance(settings={"FLEXI_LOGGER_TAIL_READERS": "0"}).start()
+    refused = run_cli("tail", "--url", instance.url)
+    assert refused.returncode == 1 and "429" in refused.stderr and "answered" not in refused.stderr, "the server's own reason"
+    assert len(refused.stderr) > len("flexiconnect:  (429)\n") + 10, refused.stderr
+    instance.terminate()
+
+    instance = make_instance().start()
+    tail = FollowingTail(instance.url, "--reconnect-for", "1")
+    with instance.client() as client:
+        eventually(lambda: post_log(client, "n", "d", via="inproc") and tail.data(), "it follows", interval=0.2)
+    instance.terminate()
+    assert tail.process.wait(20) == 3
+    eventually(lambda: "gave up after 1 s" in "".join(tail.said), "it says so")
+
+
 def test_a_terminal_is_not_driven_by_data(shared, http, unique):
     envelope(post_log(http, unique, "red\x1b[31m alert\x07", via="inproc"), 202)
     text = ok(run_cli("tail", "--no-follow", "--name", unique, "--url", shared.url))
@@ -143,6 +267,97 @@ def test_users_beside_a_running_server(own, users):
 def test_passwords_that_can_not_be(users, password):
     result = users("add", "bob@example.com", stdin=password + "\n")
     assert result.returncode in (1, 2) and "password" in result.stderr.lower()
+
+
+def test_an_account_is_not_put_where_no_server_looks(tmp_path):
+    result = run_cli("users", "add", "ada@example.com", stdin="analytical engine\n", cwd=tmp_path)
+    assert result.returncode == 1 and str(tmp_path / "flexiconnect-data") in result.stderr and "--data-dir" in result.stderr and "--create" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "flexiconnect-data-authentication").mkdir()
+    assert "flexiconnect-data-authentication" in run_cli("users", "list", cwd=tmp_path).stderr
+    ok(run_cli("users", "add", "ada@example.com", "--create", "--data-dir", tmp_path / "new", stdin="analytical engine\n"))
+    assert "ada@example.com" in ok(run_cli("users", "list", "--data-dir", tmp_path / "new"))
+
+
+# --- what is asked of people only
+
+class OnTerminal:
+    """The command with a terminal as standard input and standard error."""
+
+    def __init__(self, *arguments):
+        self.terminal, end = pty.openpty()
+        self.process = subprocess.Popen([str(BINARY), *map(str, arguments)], stdin=end, stdout=subprocess.PIPE, stderr=end, env=clean_environment({}), start_new_session=True)
+        os.close(end)
+        self.said = b""
+
+    def read_until(self, words):
+        while words not in self.said:
+            try:
+                chunk = os.read(self.terminal, 4096)
+            except OSError:  # the other end is closed
+                chunk = b""
+            assert chunk, self.said
+            self.said += chunk
+
+    def answer(self, question, line):
+        self.read_until(question)
+        self.said = b""
+        os.write(self.terminal, line + b"\n")
+
+    def end(self):
+        out, _ = self.process.communicate(timeout=30)
+        os.close(self.terminal)
+        return self.process.returncode, out.decode()
+
+
+@pytest.mark.parametrize("second, code", [(b"analytical engine", 0), (b"analytical engien", 1)])
+def test_a_new_password_is_typed_twice(own, users, second, code):
+    terminal = OnTerminal("users", "add", "ada@example.com", "--data-dir", own.data_dir)
+    terminal.answer(b"New password: ", b"analytical engine")
+    terminal.answer(b"again: ", second)
+    if code:
+        terminal.read_until(b"differ")
+    assert terminal.end()[0] == code
+    assert ("ada@example.com" in ok(users("list"))) == (code == 0)
+
+
+def test_all_are_discarded_only_when_that_is_meant(own, unique):
+    with own.client() as client:
+        for number in range(2):
+            poison(client, f"{unique}{number}")
+        left = lambda: len(envelope(client.get("/dlq"), 200)["data"])
+        terminal = OnTerminal("dlq", "discard", "--all", "--url", own.url)
+        terminal.answer(b"[y/N] ", b"")
+        assert terminal.end()[0] == 1 and left() == 2
+        terminal = OnTerminal("dlq", "discard", "--all", "--url", own.url)
+        terminal.answer(b"Discard 2 failed messages for good? [y/N] ", b"y")
+        assert terminal.end() == (0, "2 discarded\n") and left() == 0
+        poison(client, unique)
+        terminal = OnTerminal("dlq", "discard", "--all", "--yes", "--url", own.url)
+        assert terminal.end()[0] == 0 and left() == 0
+        poison(client, unique + "last")
+        assert json.loads(ok(run_cli("dlq", "discard", "--all", "--json", "--url", own.url))) == {"discarded": 1}, "a script is not asked"
+
+
+def test_a_long_list_of_failed_messages_goes_on(own, unique):
+    with own.client() as client:
+        ids = {poison(client, f"{unique}{number}")["id"] for number in range(3)}
+        first = run_cli("dlq", "list", "--limit", "2", "--json", "--url", own.url)
+        cursor = re.search(r"--cursor (\S+)", first.stderr).group(1)
+        second = run_cli("dlq", "list", "--limit", "2", "--json", "--cursor", cursor, "--url", own.url)
+        assert {letter["id"] for part in (first, second) for letter in json.loads(ok(part))} == ids
+        assert "--cursor" not in second.stderr
+        one = sorted(ids)[0]
+        assert json.loads(ok(run_cli("dlq", "discard", one, "--json", "--url", own.url)))["message"] == "discarded"
+        assert json.loads(ok(run_cli("dlq", "replay", "--all", "--json", "--url", own.url))) == {"replayed": 2}
+
+
+def test_backup_and_restore_say_how_far_they_are(own, tmp_path):
+    for arguments in (("backup", tmp_path / "saved.db", "--data-dir", own.data_dir), ("restore", tmp_path / "saved.db", "--data-dir", tmp_path / "new")):
+        terminal = OnTerminal(*arguments)
+        terminal.read_until(b"copying 100 %")
+        assert terminal.end()[0] == 0
+    assert "%" not in run_cli("backup", tmp_path / "again.db", "--data-dir", own.data_dir).stderr, "on a terminal only"
 
 
 # --- configuration

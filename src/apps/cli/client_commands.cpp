@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/json.hpp>
 #include <cstdio>
 #include <fstream>
@@ -10,6 +11,7 @@
 #include <iterator>
 #include <optional>
 
+#include "apps/cli/exchange.hpp"
 #include "apps/cli/http_call.hpp"
 #include "apps/cli/secret.hpp"
 
@@ -19,81 +21,27 @@ namespace json = boost::json;
 
 namespace {
 
-int report(const core::Error& error) {
-  std::cerr << "flexiconnect: " << error.message << "\n";
-  return error.kind == core::ErrorKind::unavailable ? exit_unreachable : exit_refused;
-}
-
-/// The administrator's token as a header; nothing where none is set.
-core::Result<std::vector<std::string>> authorization(const Target& target) {
-  std::vector<std::string> headers;
-  if (target.token_file.empty()) return headers;
-  FLEXI_TRY(auto token, read_secret_file(target.token_file));
-  headers.push_back("Authorization: Bearer " + token);
-  return headers;
-}
-
-struct Envelope {
-  HttpAnswer answer;
-  json::object body;
-  bool failed() const { return answer.status >= 400; }
-  std::string message() const {
-    auto* text = body.if_contains("message");
-    return text && text->is_string() ? std::string(text->as_string()) : "HTTP status " + std::to_string(answer.status);
+/// The fields of the contract's own actions; a typing error must not be dropped without a word.
+core::Result<void> check_fields(const SendOptions& options, const json::object& payload) {
+  struct Fields {
+    std::string_view action;
+    std::vector<std::string_view> names;
+  };
+  static const Fields kContract[] = {{"log", {"name", "data"}}, {"mail", {"from", "to", "subject", "message"}}, {"auth", {"email", "password"}}};
+  for (auto& [action, names] : kContract) {
+    if (action != options.action) continue;
+    for (auto& [field, value] : payload) {
+      if (std::find(names.begin(), names.end(), std::string_view(field)) != names.end()) continue;
+      std::string known;
+      for (auto name : names) known.append(known.empty() ? "" : ", ").append(name);
+      return core::invalid_argument(std::string(action) + " has no field \"" + std::string(field) + "\": its fields are " + known);
+    }
   }
-};
-
-core::Result<Envelope> exchange(const Target& target, HttpCall request) {
-  FLEXI_TRY(auto headers, authorization(target));
-  request.headers.insert(request.headers.end(), headers.begin(), headers.end());
-  request.url = target.url + request.url;
-  Envelope envelope;
-  FLEXI_TRY(envelope.answer, call(request));
-  boost::system::error_code ec;
-  auto parsed = json::parse(envelope.answer.body, ec);
-  if (ec || !parsed.is_object()) return core::internal(request.url + " answered no JSON: is this a FlexiConnect broker?");
-  envelope.body = std::move(parsed.as_object());
-  return envelope;
-}
-
-int refused(const Envelope& envelope) {
-  std::cerr << "flexiconnect: " << envelope.message() << " (" << envelope.answer.status << ")\n";
-  return envelope.answer.status == 502 || envelope.answer.status == 503 || envelope.answer.status == 504 ? exit_unreachable : exit_refused;
-}
-
-std::string text(const json::object& object, const char* key) {
-  auto* value = object.if_contains(key);
-  if (!value || value->is_null()) return "";
-  return value->is_string() ? std::string(value->as_string()) : json::serialize(*value);
-}
-
-/// Data of others on a terminal: control characters could drive it.
-std::string printable(std::string_view data) {
-  std::string clean;
-  for (unsigned char c : data) {
-    if (c == '\n' || c == '\t' || c == '\r') clean += ' ';
-    else if (c < 0x20 || c == 0x7f) clean += '?';
-    else clean += static_cast<char>(c);
-  }
-  return clean;
-}
-
-void print_entry(const json::object& entry, bool as_json) {
-  if (as_json) std::cout << json::serialize(entry) << std::endl;
-  else std::cout << text(entry, "created_at") << "  " << printable(text(entry, "name")) << "  " << printable(text(entry, "data")) << std::endl;
-}
-
-std::string url_encode(std::string_view value) {
-  static constexpr char kHex[] = "0123456789ABCDEF";
-  std::string encoded;
-  for (unsigned char c : value) {
-    if (std::isalnum(c) || c == '-' || c == '_' || c == '.' || c == '~') encoded += static_cast<char>(c);
-    else encoded.append({'%', kHex[c >> 4], kHex[c & 15]});
-  }
-  return encoded;
+  return core::ok();
 }
 
 core::Result<json::value> payload_of(SendOptions& options) {
+  if (!options.payload.empty() && !options.fields.empty()) return core::invalid_argument("give the fields, or --payload with all of them, not both");
   if (options.payload == "-") options.payload.assign(std::istreambuf_iterator<char>(std::cin), {});
   if (!options.payload.empty()) {
     boost::system::error_code ec;
@@ -108,6 +56,7 @@ core::Result<json::value> payload_of(SendOptions& options) {
     if (field.substr(0, equals) == "password") return core::invalid_argument("a password on the command line is visible to others: leave it out and type it, or pipe it in");
     payload[field.substr(0, equals)] = field.substr(equals + 1);
   }
+  FLEXI_TRY(check_fields(options, payload));
   if (options.action == "auth" && !payload.contains("password")) {
     FLEXI_TRY(auto password, read_password("Password: "));
     payload["password"] = password;
@@ -169,8 +118,11 @@ void print_status(const json::object& system) {
       std::cout << "\n";
     }
   }
-  if (auto* queue = system.if_contains("queue"); queue && queue->is_object())
+  if (auto* queue = system.if_contains("queue"); queue && queue->is_object()) {
+    if (auto address = text(queue->as_object(), "address"); !address.empty())
+      std::cout << "rabbitmq  " << printable(address) << "  " << printable(text(queue->as_object(), "version")) << (text(queue->as_object(), "connected") == "true" ? "  connected" : "  not connected") << "\n";
     std::cout << "queue  " << text(queue->as_object(), "kind") << "  depth " << text(queue->as_object(), "depth") << "  dead letters " << text(queue->as_object(), "dead_letters") << "\n";
+  }
   for (auto& entry : list(system, "stores")) std::cout << "store  " << text(entry.as_object(), "name") << "  " << text(entry.as_object(), "state") << "\n";
   for (auto& entry : list(system, "peers"))
     for (auto& row : list(entry.as_object(), "addresses"))
@@ -213,7 +165,17 @@ core::Result<Envelope> dlq_act(const Target& target, DlqOptions::What what, cons
   return exchange(target, request);
 }
 
-int dlq_all(const Target& target, DlqOptions::What what) {
+/// Asked of people only: a script that says --all means it.
+bool confirmed(const DlqOptions& options, std::size_t letters) {
+  if (options.yes || options.what != DlqOptions::What::discard || letters == 0 || !::isatty(STDIN_FILENO)) return true;
+  std::cerr << "Discard " << letters << " failed messages for good? [y/N] " << std::flush;
+  std::string answer;
+  std::getline(std::cin, answer);
+  return answer == "y" || answer == "Y" || answer == "yes";
+}
+
+int dlq_all(const Target& target, const DlqOptions& options) {
+  const auto what = options.what;
   // What is there now: a replayed message that dies again must not be replayed for ever.
   std::vector<std::pair<std::string, std::string>> letters;  // id, action
   std::string cursor;
@@ -227,6 +189,10 @@ int dlq_all(const Target& target, DlqOptions::What what) {
       for (auto& letter : data->as_array()) letters.emplace_back(text(letter.as_object(), "id"), text(letter.as_object(), "action"));
     cursor = text(page.value().body, "next");
   } while (!cursor.empty());
+  if (!confirmed(options, letters.size())) {
+    std::cerr << "flexiconnect: nothing was discarded\n";
+    return exit_refused;
+  }
   std::size_t done = 0;
   for (auto& [id, action] : letters) {
     auto acted = dlq_act(target, what, id, action);
@@ -236,7 +202,9 @@ int dlq_all(const Target& target, DlqOptions::What what) {
     if (::isatty(STDERR_FILENO) && letters.size() > 1) std::cerr << "\r" << done << " of " << letters.size() << std::flush;
   }
   if (::isatty(STDERR_FILENO) && letters.size() > 1) std::cerr << "\r";
-  std::cout << done << (what == DlqOptions::What::replay ? " replayed\n" : " discarded\n");
+  const char* did = what == DlqOptions::What::replay ? "replayed" : "discarded";
+  if (target.json) std::cout << json::serialize(json::object{{did, done}}) << "\n";
+  else std::cout << done << " " << did << "\n";
   return all ? exit_ok : exit_refused;
 }
 
@@ -262,61 +230,26 @@ int send(const Target& target, SendOptions options) {
   }
   const bool progress = options.repeat > 1 && ::isatty(STDERR_FILENO);
   for (unsigned i = 0; i < options.repeat; ++i) {
-    if (int code = send_once(target, request, options.repeat == 1); code != exit_ok) return code;
+    if (int code = send_once(target, request, options.repeat == 1 || target.json); code != exit_ok) return code;
     if (progress) std::cerr << "\r" << i + 1 << " of " << options.repeat << std::flush;
   }
   if (progress) std::cerr << "\r";
-  if (options.repeat > 1) std::cout << options.repeat << " sent\n";
-  return exit_ok;
-}
-
-int tail(const Target& target, const std::string& name, const std::string& words, bool follow, unsigned lines) {
-  std::string filter;
-  if (!name.empty()) filter += "&name=" + url_encode(name);
-  if (!words.empty()) filter += "&q=" + url_encode(words);
-  if (lines > 0) {
-    HttpCall request;
-    request.url = "/logs?limit=" + std::to_string(lines) + filter;
-    auto page = exchange(target, request);
-    if (!page) return report(page.error());
-    if (page.value().failed()) return refused(page.value());
-    if (auto* data = page.value().body.if_contains("data"); data && data->is_array())
-      for (auto entry = data->as_array().rbegin(); entry != data->as_array().rend(); ++entry) print_entry(entry->as_object(), target.json);
-  }
-  if (!follow) return exit_ok;
-  HttpCall request;
-  request.url = target.url + "/logs/tail" + (filter.empty() ? "" : "?" + filter.substr(1));
-  request.timeout = std::chrono::milliseconds(0);
-  auto headers = authorization(target);
-  if (!headers) return report(headers.error());
-  request.headers = headers.value();
-  auto ended = call_lines(request, [&](std::string_view line) {
-    if (!line.starts_with("data:")) return true;
-    boost::system::error_code ec;
-    auto entry = json::parse(line.substr(5), ec);
-    if (ec || !entry.is_object()) return true;
-    if (auto* dropped = entry.as_object().if_contains("dropped")) std::cerr << "flexiconnect: " << *dropped << " entries came too fast and are not shown\n";
-    else print_entry(entry.as_object(), target.json);
-    return static_cast<bool>(std::cout);
-  });
-  if (!ended) return report(ended.error());
-  if (ended.value().status >= 400) {
-    std::cerr << "flexiconnect: " << request.url << " answered " << ended.value().status << "\n";
-    return exit_refused;
-  }
+  if (options.repeat > 1 && !target.json) std::cout << options.repeat << " sent\n";
   return exit_ok;
 }
 
 int dlq(const Target& target, const DlqOptions& options) {
   using What = DlqOptions::What;
-  if (options.all) return dlq_all(target, options.what);
+  if (options.all) return dlq_all(target, options);
   if (options.what == What::list) {
-    auto page = dlq_page(target, options.limit, "");
+    auto page = dlq_page(target, options.limit, options.cursor);
     if (!page) return report(page.error());
     if (page.value().failed()) return refused(page.value());
     auto* data = page.value().body.if_contains("data");
     const json::array letters = data && data->is_array() ? data->as_array() : json::array();
     (void)complete(page.value());
+    // On standard error, so that a script reads the messages alone.
+    if (auto next = text(page.value().body, "next"); !next.empty()) std::cerr << "there are more: --cursor " << next << "\n";
     if (target.json) {
       std::cout << json::serialize(letters) << "\n";
       return exit_ok;
@@ -340,7 +273,8 @@ int dlq(const Target& target, const DlqOptions& options) {
   auto acted = dlq_act(target, options.what, options.id, options.action);
   if (!acted) return report(acted.error());
   if (acted.value().failed()) return refused(acted.value());
-  std::cout << acted.value().message() << "\n";
+  if (target.json) std::cout << json::serialize(acted.value().body) << "\n";
+  else std::cout << acted.value().message() << "\n";
   return exit_ok;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -25,17 +26,26 @@ struct SendOptions {
   unsigned repeat = 1;               ///< how many times; progress is shown on a terminal
 };
 
+struct TailOptions {
+  std::string name{}, words{};
+  bool follow = true;
+  unsigned lines = 10;                       ///< of those that are there already
+  std::chrono::seconds reconnect_for{300};  ///< how long a server that went away is waited for
+};
+
 struct DlqOptions {
   enum class What { list, show, replay, discard } what = What::list;
   std::string id{};
   std::string action{};  ///< of the letter, where those of several have its id
   bool all = false;
   unsigned limit = 50;
+  std::string cursor{};  ///< where an earlier page ended
+  bool yes = false;      ///< don't ask before all are discarded
 };
 
 // Each prints its result on standard output, its errors on standard error, and returns an ExitCode.
 int send(const Target& target, SendOptions options);
-int tail(const Target& target, const std::string& name, const std::string& words, bool follow, unsigned lines);
+int tail(const Target& target, const TailOptions& options);
 int dlq(const Target& target, const DlqOptions& options);
 int status(const Target& target);
 /// Where one message is. @return exit_refused also where nobody has heard of it

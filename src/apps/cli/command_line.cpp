@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apps/cli/command_line.hpp"
 
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <deque>
 #include <iostream>
+#include <optional>
 
 #include "apps/cli/client_commands.hpp"
 #include "apps/cli/completion.hpp"
@@ -34,7 +38,22 @@ constexpr const char* kFooter =
     "  flexiconnect backup saved.db\n"
     "\n"
     "Every setting is a flag, a variable and a key of flexiconnect.toml: --http-listen, FLEXI_HTTP_LISTEN, [http] listen.\n"
-    "`flexiconnect print-config` lists them all with what they do. Exit codes: 0 done, 1 refused, 2 usage, 3 unreachable.";
+    "`flexiconnect --help-all` lists the flags, `flexiconnect print-config` all settings with what they do.\n"
+    "Exit codes: 0 done, 1 refused, 2 usage, 3 unreachable.";
+
+constexpr const char* kServe = "Serve (without a command: everything in this process)";
+constexpr const char* kAsk = "Ask a running server";
+constexpr const char* kData = "Work on the data folder";
+constexpr const char* kOther = "Settings and shell";
+
+/// What is looked for most stands first: the commands and the examples, then the flags, of which there may be hundreds.
+class CommandsFirst final : public CLI::Formatter {
+ public:
+  std::string make_help(const CLI::App* app, std::string name, CLI::AppFormatMode mode) const override {
+    if (app->get_parent() || mode == CLI::AppFormatMode::Sub) return CLI::Formatter::make_help(app, std::move(name), mode);
+    return make_description(app) + make_usage(app, std::move(name)) + make_subcommands(app, mode) + "\n" + make_footer(app) + make_groups(app, mode);
+  }
+};
 
 /// The settings' flags, collected as text: their types are the settings' own business.
 struct SettingFlags {
@@ -42,13 +61,14 @@ struct SettingFlags {
   std::string config_file;
   Role role = Role::all_in_one;
 
-  void add_to(CLI::App& command) {
+  /// @param group the help's heading for them; empty: it leaves them out
+  void add_to(CLI::App& command, const std::string& group) {
     command.add_option("--config", config_file, "Settings file (default: ./flexiconnect.toml where it exists; FLEXI_CONFIG)");
     for (auto& setting : runtime::list_settings([](runtime::OptionVisitor& v) { Settings().describe(v); })) {
       if (setting.is_secret) continue;
       auto take = [this, flag = setting.flag](const std::string& value) { given.emplace_back(flag, value); };
       auto* option = command.add_option_function<std::string>("--" + setting.flag, take, setting.doc);
-      option->group("Settings")->default_str(setting.value)->type_name("");
+      option->group(group)->default_str(setting.value)->type_name("");
       // Without a value the flag means true; the help shows the default all the same.
       if (setting.is_bool) option->expected(0, 1)->default_str("true")->option_text("=" + setting.value);
     }
@@ -83,6 +103,11 @@ int with_servable_settings(const SettingFlags& flags, const std::function<int(co
   return run(loaded.settings);
 }
 
+/// One line that is written over. Source: ECMA-48 section 8.3.41, erase in line
+void show_progress(std::string_view what, std::optional<int> percent) {
+  std::cerr << "\r\x1b[K" << what << (percent ? " " + std::to_string(*percent) + " %" : " …") << std::flush;
+}
+
 void add_target(CLI::App& command, Target& target, bool with_json) {
   command.add_option("--url", target.url, "Where FlexiConnect is; else where the settings let it listen")->envname("FLEXI_URL");
   command.add_option("--token-file", target.token_file, "File with the administrator's token")->envname("FLEXI_ADMIN_TOKEN_FILE");
@@ -96,8 +121,10 @@ int run_command_line(int argc, char** argv) {
   app.footer(kFooter);
   app.set_version_flag("--version", "flexiconnect " FLEXI_VERSION);
   app.require_subcommand(0, 1);
+  app.formatter(std::make_shared<CommandsFirst>());
+  const bool all = std::any_of(argv, argv + argc, [](const char* argument) { return std::string_view(argument) == "--help-all"; });
   SettingFlags flags;
-  flags.add_to(app);
+  flags.add_to(app, all ? "Settings" : "");
   int code = exit_ok;
   bool serve = true;
   Target target;
@@ -107,8 +134,9 @@ int run_command_line(int argc, char** argv) {
     return target;
   };
   /// A subcommand that runs `action` when it was given.
-  auto command = [&](CLI::App& parent, const std::string& name, const std::string& what, std::function<int()> action) -> CLI::App& {
-    auto* sub = parent.add_subcommand(name, what);
+  auto command = [&](CLI::App& parent, const std::string& name, const std::string& what, std::function<int()> action,
+                     const char* group = "Commands") -> CLI::App& {
+    auto* sub = parent.add_subcommand(name, what)->group(group);
     sub->footer("");  // else each would repeat the program's examples
     if (action) sub->final_callback([&code, &serve, action = std::move(action)] { serve = false, code = action(); });
     return *sub;
@@ -119,10 +147,10 @@ int run_command_line(int argc, char** argv) {
       command(app, std::string(role.command), std::string(role.what), [&] {
         flags.role = role.role;
         return with_servable_settings(flags, apps::serve);
-      }).fallthrough();
+      }, kServe).fallthrough()->footer("Every setting is a flag here, too: flexiconnect --help-all lists them.");
 
   SendOptions sending;
-  auto& send_command = command(app, "send", "Send a request to a running broker", [&] { return send(reached(), sending); });
+  auto& send_command = command(app, "send", "Send a request to a running broker", [&] { return send(reached(), sending); }, kAsk);
   send_command.add_option("action", sending.action, "log, mail, auth, or an action of the configuration")->required();
   send_command.add_option("fields", sending.fields, "The payload's fields, name=value each (auth asks for its password)");
   send_command.add_option("--payload", sending.payload, "The payload as JSON instead; - reads it from standard input");
@@ -140,18 +168,26 @@ int run_command_line(int argc, char** argv) {
       "  flexiconnect send mail to=you@example.com subject=Hi message=Hello\n"
       "  echo secret | flexiconnect send auth email=admin@example.com");
 
-  std::string tail_name, tail_words;
+  TailOptions tailing;
   bool no_follow = false;
-  unsigned tail_lines = 10;
-  auto& tail_command = command(app, "tail", "Show the newest log entries, and those that come", [&] { return tail(reached(), tail_name, tail_words, !no_follow, tail_lines); });
-  tail_command.add_option("--name", tail_name, "Only entries of this name");
-  tail_command.add_option("-q,--query", tail_words, "Only entries that hold these words");
-  tail_command.add_option("-n,--lines", tail_lines, "How many of those that are there already")->capture_default_str()->check(CLI::Range(0u, 500u));
+  long reconnect_seconds = tailing.reconnect_for.count();
+  auto& tail_command = command(app, "tail", "Show the newest log entries, and those that come", [&] {
+    tailing.follow = !no_follow;
+    tailing.reconnect_for = std::chrono::seconds(reconnect_seconds);
+    return tail(reached(), tailing);
+  }, kAsk);
+  tail_command.add_option("--name", tailing.name, "Only entries of this name");
+  tail_command.add_option("-q,--query", tailing.words, "Only entries that hold these words");
+  tail_command.add_option("-n,--lines", tailing.lines, "How many of those that are there already")->capture_default_str()->check(CLI::Range(0u, 500u));
   tail_command.add_flag("--no-follow", no_follow, "Don't wait for more");
+  tail_command
+      .add_option("--reconnect-for", reconnect_seconds,
+                  "Seconds for which a server that went away is tried again; what was missed is shown then. 0: end at once")
+      ->capture_default_str()->check(CLI::Range(0L, 86400L * 365));
   add_target(tail_command, target, true);
 
   UsersOptions user;
-  auto& users_command = command(app, "users", "Administer accounts in the data folder", nullptr);
+  auto& users_command = command(app, "users", "Administer accounts in the data folder", nullptr, kData);
   users_command.require_subcommand(1);
   auto users_subcommand = [&](const char* name, const char* what, UsersOptions::What which) -> CLI::App& {
     auto& sub = command(users_command, name, what, [&, which] {
@@ -166,6 +202,7 @@ int run_command_line(int argc, char** argv) {
   auto& add_command = users_subcommand("add", "Add an account; its password is typed, or read from standard input", UsersOptions::What::add);
   add_command.add_option("--first-name", user.first_name, "First name");
   add_command.add_option("--last-name", user.last_name, "Last name");
+  add_command.add_flag("--create", user.create, "Make the data folder where there is none: a server finds the account when it uses this folder");
   users_subcommand("list", "List the accounts", UsersOptions::What::list);
   users_subcommand("disable", "Refuse this account's logins", UsersOptions::What::disable);
   users_subcommand("enable", "Accept them again", UsersOptions::What::enable);
@@ -173,7 +210,7 @@ int run_command_line(int argc, char** argv) {
   users_subcommand("reset-password", "Set a new password, typed or from standard input", UsersOptions::What::reset_password);
 
   DlqOptions letters;
-  auto& dlq_command = command(app, "dlq", "Messages that failed for good", nullptr);
+  auto& dlq_command = command(app, "dlq", "Messages that failed for good", nullptr, kAsk);
   dlq_command.require_subcommand(1);
   auto dlq_subcommand = [&](const char* name, const char* what, DlqOptions::What which) -> CLI::App& {
     auto& sub = command(dlq_command, name, what, [&, which] {
@@ -189,59 +226,72 @@ int run_command_line(int argc, char** argv) {
       sub.add_option("--action", letters.action, "log, mail, …: where messages of several have this id");
     }
     if (which == DlqOptions::What::replay || which == DlqOptions::What::discard) sub.add_flag("--all", letters.all, "All that are there now");
+    if (which == DlqOptions::What::discard) sub.add_flag("-y,--yes", letters.yes, "Don't ask on a terminal");
     add_target(sub, target, true);
     return sub;
   };
-  dlq_subcommand("list", "List them, newest first", DlqOptions::What::list).add_option("--limit", letters.limit, "How many")->capture_default_str()->check(CLI::Range(1u, 500u));
+  auto& list_command = dlq_subcommand("list", "List them, newest first", DlqOptions::What::list);
+  list_command.add_option("--limit", letters.limit, "How many")->capture_default_str()->check(CLI::Range(1u, 500u));
+  list_command.add_option("--cursor", letters.cursor, "Go on where an earlier list ended, which said how");
   dlq_subcommand("show", "Show one with its payload and reason", DlqOptions::What::show);
   dlq_subcommand("replay", "Put one, or all, back into the queue", DlqOptions::What::replay);
   dlq_subcommand("discard", "Drop one, or all, for good", DlqOptions::What::discard);
 
   std::string receipt_id, receipt_action;
-  auto& receipt_command = command(app, "receipt", "Say where a message is, by its id or your idempotency key", [&] { return receipt(reached(), receipt_id, receipt_action); });
+  auto& receipt_command = command(app, "receipt", "Say where a message is, by its id or your idempotency key",
+                                  [&] { return receipt(reached(), receipt_id, receipt_action); }, kAsk);
   receipt_command.add_option("id", receipt_id, "X-Flexi-Id of its answer, or the key that it was sent with")->required();
   receipt_command.add_option("--action", receipt_action, "log, mail, …: where one key was used for several");
   add_target(receipt_command, target, true);
-  add_target(command(app, "ledger", "Add up what became of all accepted messages; exit code 1 where some are unaccounted for", [&] { return ledger(reached()); }), target, true);
+  add_target(command(app, "ledger", "Add up what became of all accepted messages; exit code 1 where some are unaccounted for",
+                     [&] { return ledger(reached()); }, kAsk), target, true);
 
   std::string file;
-  auto data_command = [&](const char* name, const char* what, core::Result<void> (*act)(const std::string&, const std::string&), const char* said) {
+  using Copy = core::Result<void> (*)(const std::string& data_directory, const std::string& file, const Progress& progress);
+  auto data_command = [&](const char* name, const char* what, Copy act, const char* said) {
     auto& sub = command(app, name, what, [&, act, said] {
       return with_settings(flags, [&](const Settings& settings) {
-        auto done = act(settings.data_dir, file);
+        const bool shown = ::isatty(STDERR_FILENO);
+        auto done = act(settings.data_dir, file, shown ? Progress(show_progress) : Progress());
+        if (shown) std::cerr << "\r\x1b[K" << std::flush;
         if (!done) return report(done.error());
         std::cout << said << " " << file << "\n";
         return int{exit_ok};
       });
-    });
+    }, kData);
     sub.add_option("file", file, "The backup")->required();
     sub.add_option_function<std::string>("--data-dir", [&](const std::string& value) { flags.given.emplace_back("data-dir", value); }, "The data folder");
   };
   data_command("backup", "Copy the data folder's contents into one file, while it is used or not", backup, "saved to");
   data_command("restore", "Make a data folder from a backup", restore, "restored from");
 
-  add_target(command(app, "status", "Show a running broker's health, rates, queue and addresses", [&] { return status(reached()); }), target, true);
-  add_target(command(app, "healthcheck", "Ask a running process whether it lives (for containers)", [&] { return healthcheck(reached()); }), target, false);
+  add_target(command(app, "status", "Show a running broker's health, rates, queue and addresses", [&] { return status(reached()); }, kAsk), target, true);
+  add_target(command(app, "healthcheck", "Ask a running process whether it lives (for containers)", [&] { return healthcheck(reached()); }, kAsk), target, false);
   command(app, "check-config", "Check the settings: every problem at once", [&] {
     return with_servable_settings(flags, [](const Settings&) {
       std::cout << "the settings are valid\n";
       return int{exit_ok};
     });
-  }).fallthrough();
+  }, kOther).fallthrough();
   command(app, "print-config", "Print the effective settings as a file, with what each does", [&] {
     return with_settings(flags, [](const Settings& settings) {
       Settings copy = settings;
       std::cout << runtime::print_config([&](runtime::OptionVisitor& v) { copy.describe(v); });
       return int{exit_ok};
     });
-  }).fallthrough();
+  }, kOther).fallthrough();
   command(app, "version", "Print the version", [] {
     std::cout << "flexiconnect " FLEXI_VERSION "\n";
     return int{exit_ok};
-  });
+  }, kOther);
   std::string shell;
-  command(app, "completion", "Print shell completion: source <(flexiconnect completion bash)", [&] { return print_completion(app, shell); })
+  command(app, "completion", "Print shell completion: source <(flexiconnect completion bash)", [&] { return print_completion(app, shell); }, kOther)
       .add_option("shell", shell, "bash, zsh or fish")->required()->check(CLI::IsMember({"bash", "zsh", "fish"}));
+
+  app.add_flag_callback("--help-all", [&] {
+    std::cout << app.get_formatter()->make_help(&app, app.get_name(), CLI::AppFormatMode::Normal);
+    throw CLI::Success();
+  }, "Show this with every setting's flag")->trigger_on_parse();
 
   try {
     app.parse(argc, argv);

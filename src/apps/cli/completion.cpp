@@ -2,6 +2,7 @@
 #include "apps/cli/completion.hpp"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <functional>
 #include <iostream>
 #include <set>
@@ -39,8 +40,14 @@ struct Offers {
 Offers offers_of(const CLI::App& app) {
   std::vector<std::string> words, flags;
   for (auto* sub : app.get_subcommands({})) words.push_back(sub->get_name());
-  for (auto* option : app.get_options())
-    for (auto& name : option->get_lnames()) flags.push_back("--" + name);
+  const auto add_flags = [&flags](const CLI::App& of) {
+    for (auto* option : of.get_options())
+      for (auto& name : option->get_lnames())
+        if (auto flag = "--" + name; std::find(flags.begin(), flags.end(), flag) == flags.end()) flags.push_back(std::move(flag));
+  };
+  add_flags(app);
+  // A role takes the program's own flags, the settings, too.
+  if (auto* parent = app.get_parent(); parent && app.get_fallthrough()) add_flags(*parent);
   return {words.empty() ? choices_of(app.get_name()) : joined(words), joined(flags)};
 }
 

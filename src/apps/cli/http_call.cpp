@@ -3,6 +3,7 @@
 
 #include <curl/curl.h>
 
+#include <cstdlib>
 #include <memory>
 
 namespace flexi::apps::cli {
@@ -12,12 +13,14 @@ namespace {
 struct Sink {
   HttpAnswer answer;
   std::string partial_line;
+  std::function<bool()> opened;
   std::function<bool(std::string_view)> line;
+  bool streams() const { return line && answer.status < 400; }
 };
 
 std::size_t take_body(char* data, std::size_t, std::size_t size, void* user) {
   auto& sink = *static_cast<Sink*>(user);
-  if (!sink.line) {
+  if (!sink.streams()) {
     sink.answer.body.append(data, size);
     return size;
   }
@@ -28,15 +31,22 @@ std::size_t take_body(char* data, std::size_t, std::size_t size, void* user) {
 }
 
 std::size_t take_header(char* data, std::size_t, std::size_t size, void* user) {
+  auto& sink = *static_cast<Sink*>(user);
   std::string_view text(data, size);
+  if (text.starts_with("HTTP/")) {
+    const auto space = std::min(text.find(' '), text.size());
+    sink.answer.status = std::strtol(std::string(text.substr(space)).c_str(), nullptr, 10);
+  }
   while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.remove_suffix(1);
   if (const auto colon = text.find(':'); colon != text.npos) {
     std::string name(text.substr(0, colon));
     for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
     auto value = text.substr(colon + 1);
     while (!value.empty() && value.front() == ' ') value.remove_prefix(1);
-    static_cast<Sink*>(user)->answer.headers[std::move(name)] = std::string(value);
+    sink.answer.headers[std::move(name)] = std::string(value);
   }
+  // The empty line ends the head. 0: curl ends the transfer.
+  if (text.empty() && sink.streams() && sink.answer.status >= 200 && !sink.opened()) return 0;
   return size;
 }
 
@@ -61,6 +71,7 @@ core::Result<HttpAnswer> perform(const HttpCall& request, Sink& sink) {
   }
   curl_easy_setopt(handle.get(), CURLOPT_HTTPHEADER, headers.get());
   curl_easy_setopt(handle.get(), CURLOPT_CONNECTTIMEOUT_MS, 3000L);
+  curl_easy_setopt(handle.get(), CURLOPT_TCP_KEEPALIVE, 1L);  // a stream may be silent for long: is its server still there?
   curl_easy_setopt(handle.get(), CURLOPT_TIMEOUT_MS, static_cast<long>(request.timeout.count()));
   curl_easy_setopt(handle.get(), CURLOPT_WRITEFUNCTION, take_body);
   curl_easy_setopt(handle.get(), CURLOPT_WRITEDATA, &sink);
@@ -68,7 +79,7 @@ core::Result<HttpAnswer> perform(const HttpCall& request, Sink& sink) {
   curl_easy_setopt(handle.get(), CURLOPT_HEADERDATA, &sink);
   const CURLcode code = curl_easy_perform(handle.get());
   curl_easy_getinfo(handle.get(), CURLINFO_RESPONSE_CODE, &sink.answer.status);
-  if (code == CURLE_OK || (code == CURLE_WRITE_ERROR && sink.line)) return std::move(sink.answer);
+  if (code == CURLE_OK || (code == CURLE_WRITE_ERROR && sink.streams())) return std::move(sink.answer);
   return core::unavailable(request.url + ": " + (*message ? message : curl_easy_strerror(code)));
 }
 
@@ -79,8 +90,9 @@ core::Result<HttpAnswer> call(const HttpCall& request) {
   return perform(request, sink);
 }
 
-core::Result<HttpAnswer> call_lines(const HttpCall& request, std::function<bool(std::string_view)> line) {
+core::Result<HttpAnswer> call_lines(const HttpCall& request, std::function<bool()> opened, std::function<bool(std::string_view)> line) {
   Sink sink;
+  sink.opened = std::move(opened);
   sink.line = std::move(line);
   return perform(request, sink);
 }

@@ -29,7 +29,9 @@ struct HttpAnswer {
 /// @return unavailable where the server can't be reached; an HTTP error is an answer
 core::Result<HttpAnswer> call(const HttpCall& request);
 
-/// The same, giving each line of the body as it comes, until the server ends it or `line` returns false.
-core::Result<HttpAnswer> call_lines(const HttpCall& request, std::function<bool(std::string_view line)> line);
+/// The same, giving each line of the body as it comes, until the server ends it or `opened` or `line` returns false. The
+/// body of an HTTP error is in the answer instead.
+/// @param opened called once the server's answer has begun, before its first line
+core::Result<HttpAnswer> call_lines(const HttpCall& request, std::function<bool()> opened, std::function<bool(std::string_view line)> line);
 
 }  // namespace flexi::apps::cli

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apps/cli/local_commands.hpp"
 
+#include <filesystem>
 #include <iostream>
 
 #include "apps/cli/client_commands.hpp"
@@ -87,8 +88,21 @@ core::awaitable<void> administer_into(authentication::UserAdministration& admini
   result.emplace(co_await administer(administration, std::move(options), std::move(password)));
 }
 
+/// The folder of a server: an account in any other is one that nobody finds.
+Result<DataDirectory> folder_of(const Settings& settings, const UsersOptions& options) {
+  auto directory = DataDirectory::open_shared(settings.data_dir, options.create);
+  if (directory || directory.error().kind != core::ErrorKind::not_found) return directory;
+  std::error_code ignored;
+  const auto looked_at = std::filesystem::absolute(settings.data_dir, ignored).lexically_normal().string();
+  const auto alone = Settings::of(Role::authentication).data_dir;
+  std::string message = "there is no FlexiConnect data in " + looked_at + ": name the server's folder with --data-dir (or FLEXI_DATA_DIR)";
+  if (std::filesystem::exists(alone, ignored)) message += ", an authentication service alone keeps " + alone;
+  if (options.what == What::add) message += "; or make a new one with --create";
+  return core::not_found(message);
+}
+
 Result<void> run(const Settings& settings, const UsersOptions& options) {
-  FLEXI_TRY(auto directory, DataDirectory::open_shared(settings.data_dir, options.what == What::add));
+  FLEXI_TRY(auto directory, folder_of(settings, options));
   runtime::LogSink log(runtime::LogLevel::error, runtime::LogFormat::automatic);
   runtime::Metrics metrics;
   runtime::sqlite::DatabaseOptions database_options;
@@ -99,7 +113,7 @@ Result<void> run(const Settings& settings, const UsersOptions& options) {
   authentication::UserAdministration administration(*users, hasher);
   std::string password;
   if (options.what == What::add || options.what == What::reset_password) {
-    FLEXI_TRY(password, read_password("New password: "));
+    FLEXI_TRY(password, read_new_password());
   }
   runtime::Shards shards(1);
   std::optional<Result<void>> result;

@@ -12,6 +12,7 @@ struct UsersOptions {
   std::string email{};
   std::string first_name{}, last_name{};
   bool json = false;
+  bool create = false;  ///< add: make the data folder where there is none
 };
 
 /// User administration on the data folder itself, beside a running server or without one.

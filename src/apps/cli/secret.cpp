@@ -46,6 +46,14 @@ core::Result<std::string> read_password(const std::string& prompt) {
   return line;
 }
 
+core::Result<std::string> read_new_password() {
+  FLEXI_TRY(auto password, read_password("New password: "));
+  if (!::isatty(STDIN_FILENO)) return password;
+  FLEXI_TRY(auto again, read_password("The same again: "));
+  if (again != password) return core::invalid_argument("the two passwords differ: nothing was changed");
+  return password;
+}
+
 core::Result<std::string> read_secret_file(const std::string& file) {
   std::ifstream in(file);
   std::string line;

@@ -11,6 +11,9 @@ namespace flexi::apps::cli {
 /// users could read in the process list.
 core::Result<std::string> read_password(const std::string& prompt);
 
+/// A password that is to be kept: on a terminal it is typed twice, for nobody sees what was typed.
+core::Result<std::string> read_new_password();
+
 /// The first line of a file, e.g. a mounted secret.
 core::Result<std::string> read_secret_file(const std::string& file);
 
