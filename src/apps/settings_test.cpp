@@ -61,6 +61,21 @@ TEST(Settings, FilesThatAreNamedMustBeThere) {
   EXPECT_NE(problems_of(settings.check_files()).find("smtp.ca_file: /etc/passwd is no PEM file"), std::string::npos);
 }
 
+TEST(Settings, WhatTheBrokerAcceptsItsWaysMustCarry) {
+  const auto paths = [](const Settings& settings) {
+    std::vector<std::string> all;
+    for (auto& problem : settings.validate()) all.push_back(problem.path);
+    return all;
+  };
+  Settings settings;
+  settings.broker.max_payload_bytes = 8 << 20;
+  EXPECT_EQ(paths(settings), std::vector<std::string>{"broker.max_payload_bytes"});
+  settings.rpc_client.max_request_bytes = 8 << 20;
+  EXPECT_EQ(paths(settings), std::vector<std::string>{});
+  settings.amqp.url = "amqp://localhost";
+  EXPECT_EQ(paths(settings), std::vector<std::string>{"broker.max_payload_bytes"});
+}
+
 TEST(Settings, TheExampleUserStaysOnLoopback) {
   Settings settings;
   for (auto* listen : {"127.0.0.1:8080", "localhost:0", "[::1]:80", "127.5.0.1:1"}) {
