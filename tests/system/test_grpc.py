@@ -416,6 +416,20 @@ def test_a_bulk_stream_works_on_a_bounded_number_at_a_time(stubs):
         eventually(lambda: caller.counts() == {"waiting": 0, "cancelled": 4}, "cancelling the stream cancels what is under way")
 
 
+def test_large_messages_of_a_bulk_stream_are_held_back_not_refused(stubs):
+    flexi = stubs.flexi
+    with own_server() as program, grpc.insecure_channel(program.target) as channel:
+        caller = Caller(stubs, channel)
+        stream = Stream(caller.logger.WriteLogs)
+        for n in range(60):  # more than a connection's share of memory
+            stream.send(flexi.NumberedLog(sequence=n, entry=flexi.LogEntry(name="wait", data="x" * 900_000)))
+        eventually(lambda: caller.counts()["waiting"] == 5, "as many as 4 MiB hold, and one that goes beyond")
+        for _ in range(20):
+            assert caller.counts()["waiting"] == 5
+        stream.replies.cancel()
+        eventually(lambda: caller.counts()["waiting"] == 0, "cancelling the stream cancels what is under way")
+
+
 def test_a_message_of_a_stream_has_a_deadline_of_its_own(stubs, caller):
     flexi = stubs.flexi
     stream = Stream(caller.broker.HandleStream)
