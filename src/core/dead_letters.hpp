@@ -39,6 +39,18 @@ inline Error ambiguous_dead_letter(const std::set<std::string>& actions) {
   return conflict("dead letters of several actions have this id: say which with action, one of " + list);
 }
 
+/// Which letters are replayed, or discarded, together.
+struct DeadLetterSweep {
+  enum class Fate { replay, discard } fate = Fate::replay;
+  std::string action{};  ///< empty: of every action
+  Timestamp before{};    ///< dead since then or longer: what dies again after its replay is left alone
+};
+
+struct DeadLettersSwept {
+  std::uint64_t letters = 0;  ///< that were replayed, or discarded
+  bool more = false;          ///< its time was over first: sweep again
+};
+
 /// What a queue gave up on, kept until somebody replays or discards it.
 class DeadLetters {
  public:
@@ -49,6 +61,8 @@ class DeadLetters {
   /// Back into the queue with a fresh count of attempts.
   virtual awaitable<Result<void>> replay(DeadLetterKey key, CallContext context) = 0;
   virtual awaitable<Result<void>> discard(DeadLetterKey key, CallContext context) = 0;
+  /// As many as the deadline leaves time for; what can't be replayed stays.
+  virtual awaitable<Result<DeadLettersSwept>> sweep(DeadLetterSweep what, CallContext context) = 0;
 };
 
 }  // namespace flexi::core

@@ -200,23 +200,28 @@ def test_two_listeners_share_one_queue(make_instance, vhost, unique):
 
 
 def test_an_unroutable_message_is_never_a_false_202(flexi, other, unique):
-    """RabbitMQ confirms what no queue takes; only `mandatory` tells."""
-    other.channel.queue_unbind("flexi.log", "logs_topic", "log.INFO")
+    """RabbitMQ confirms what no queue takes; only `mandatory` tells. What was removed is declared again."""
+    turns = iter(range(1000))
+
+    def unbound(client):
+        eventually(lambda: post_log(client, "routed", f"{unique}-routed-{next(turns)}", via="amqp", ack="accepted").headers["x-flexi-way"] == "amqp", "it is declared")
+        other.channel.queue_unbind("flexi.log", "logs_topic", "log.INFO")
+        return client
+
     with flexi.client() as client:
-        lost = post_log(client, "unroutable", unique + "-1", via="amqp", ack="stored")
+        lost = post_log(unbound(client), "unroutable", unique + "-1", via="amqp", ack="stored")
         envelope(lost, 503)
-        kept = post_log(client, "unroutable", unique + "-2", via="amqp", ack="accepted")
+        kept = post_log(unbound(client), "unroutable", unique + "-2", via="amqp", ack="accepted")
         envelope(kept, 202)
         assert kept.headers["x-flexi-way"] == "amqp;queue=spool", "durable with us, since RabbitMQ has no place for it"
-        direct = post_log(client, "unroutable", unique + "-3", ack="accepted")
+        direct = post_log(unbound(client), "unroutable", unique + "-3", ack="accepted")
         envelope(direct, 202)
         assert not direct.headers["x-flexi-way"].startswith("amqp"), "auto takes a way that works"
-        assert unique + "-2" not in stored(flexi)
-        other.channel.queue_bind("flexi.log", "logs_topic", "log.INFO")
         eventually(lambda: stored(flexi).get(unique + "-2") == 1, "it follows when there is a place")
         assert unique + "-1" not in stored(flexi)
-        back = post_log(client, "unroutable", unique + "-4", via="amqp", ack="accepted")
-        assert back.headers["x-flexi-way"] == "amqp"
+        other.channel.queue_delete("flexi.log")
+        envelope(post_log(client, "unroutable", unique + "-4", via="amqp", ack="accepted"), 202)
+        eventually(lambda: stored(flexi).get(unique + "-4") == 1, "the queue itself is declared again")
 
 
 def test_a_shutdown_never_dead_letters_and_loses_nothing(make_instance, vhost, unique):
@@ -284,3 +289,61 @@ def test_all_ways_of_administration_find_the_dead_letters(flexi, other, unique):
         envelope(client.post(f"/dlq/{unique}/replay"), 200)
         eventually(lambda: other.depth("flexi.log.dlq") == 1, "it dies again")
         assert len([e for e in all_logs(client) if e["name"] == unique]) == 0
+
+
+def test_many_dead_letters_by_page_by_command_line_and_by_http(make_instance, vhost, unique):
+    """More than a look takes in: pages, one shown, all replayed and stored, the rest discarded."""
+    many = 60
+    instance = ready(make_instance(settings=settings(vhost.url, FLEXI_AMQP_BROWSE_MESSAGES="50")).start())
+    with instance.client() as client, Foreign(vhost.url) as other:
+        def poison(count, first=0):
+            for number in range(first, first + count):
+                other.publish("logs_topic", "log.INFO", "no json " + unique, message_id=f"{unique}-{number}")
+            eventually(lambda: other.depth("flexi.log.dlq") == count, "all are dead letters")
+
+        poison(40)
+        seen, cursor = [], None
+        while True:
+            page = client.get("/dlq", params={"limit": 15} | ({"cursor": cursor} if cursor else {})).json()
+            seen += [letter["id"] for letter in page["data"]]
+            cursor = page.get("next")
+            if not cursor:
+                break
+        assert len(seen) == len(set(seen)) == 40
+        shown = run_cli("dlq", "show", seen[0], "--url", instance.url)
+        assert shown.returncode == 0 and "invalid_argument" in shown.stdout, shown.stderr
+        # They die again, and are left alone then.
+        replayed = run_cli("dlq", "replay", "--all", "--url", instance.url)
+        assert replayed.returncode == 0 and replayed.stdout == "40 replayed\n", replayed.stdout + replayed.stderr
+        eventually(lambda: other.depth("flexi.log.dlq") == 40, "they die again")
+        swept = envelope(client.delete("/dlq", params={"all": "true"}), 200)
+        assert swept["message"] == "discarded" and swept["data"]["letters"] == 40 and swept["data"]["more"] is False
+        assert client.get("/dlq").json()["data"] == []
+
+        poison(many, first=100)
+        newest = f"{unique}-{100 + many - 1}"
+        for response in (client.get(f"/dlq/{newest}"), client.post(f"/dlq/{newest}/replay"), client.delete(f"/dlq/{newest}")):
+            assert "more than 50 dead letters" in envelope(response, 503)["message"]
+        envelope(client.post("/dlq/replay"), 400)
+        envelope(client.delete("/dlq"), 400)
+        discarded = run_cli("dlq", "discard", "--all", "--url", instance.url)
+        assert discarded.returncode == 0 and discarded.stdout == f"{many} discarded\n", discarded.stdout + discarded.stderr
+        eventually(lambda: other.depth("flexi.log.dlq") == 0, "none is left")
+
+
+def test_a_replay_of_all_ends_stored(make_instance, vhost, unique):
+    """Dead-lettered by RabbitMQ itself, without ids: each is stored once."""
+    instance = ready(make_instance(settings=settings(vhost.url, FLEXI_AMQP_MAX_BODY_BYTES="2048")).start())
+    body = json.dumps({"name": "large", "data": unique + "x" * 3000})
+    with instance.client() as client, Foreign(vhost.url) as other:
+        for _ in range(3):
+            other.publish("logs_topic", "log.INFO", body)
+        eventually(lambda: other.depth("flexi.log.dlq") == 3, "too large")
+        letter = client.get("/dlq").json()["data"][0]
+        assert f"its body has {len(body)} bytes" in letter["reason"]
+        assert envelope(client.post("/dlq/replay", params={"all": "true"}), 200)["data"]["letters"] == 0, "still too large"
+    instance.terminate()
+    instance = ready(make_instance(settings=settings(vhost.url)).start())
+    with instance.client() as client:
+        assert envelope(client.post("/dlq/replay", params={"all": "true"}), 200)["data"]["letters"] == 3
+        eventually(lambda: [entry["name"] for entry in all_logs(client) if entry["data"].startswith(unique)] == ["large"] * 3, "all three are stored")

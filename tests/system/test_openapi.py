@@ -17,7 +17,7 @@ RESOLVER = jsonschema.RefResolver.from_schema(DOCUMENT)
 # What MISSION.md and the issue name; a route that is missing here and in the document would be nobody's.
 ROUTES = {"post /", "get /", "post /handle", "post /log-gRPC", "post /authenticate", "post /log", "post /send", "post /actions/{action}", "get /logs", "get /logs/{id}", "get /logs/tail", "get /receipts/{id}", "get /ledger",
           "get /mails", "get /mails/{id}", "delete /mails/{id}", "post /mails/{id}/release", "get /users", "get /users/{id}", "get /dlq", "get /dlq/{id}",
-          "post /dlq/{id}/replay", "delete /dlq/{id}", "get /system", "get /ping", "get /healthz", "get /readyz", "get /metrics", "get /openapi.yaml"}
+          "post /dlq/{id}/replay", "delete /dlq/{id}", "post /dlq/replay", "delete /dlq", "get /system", "get /ping", "get /healthz", "get /readyz", "get /metrics", "get /openapi.yaml"}
 
 
 def resolved(value):

@@ -8,7 +8,7 @@ import pytest
 from conftest import all_logs, envelope, post_log, run_cli
 
 ADMINISTRATION = [("GET", "/logs"), ("GET", "/logs/tail"), ("GET", "/mails"), ("GET", "/mails/x"), ("DELETE", "/mails/x"), ("POST", "/mails/x/release"),
-                  ("GET", "/users"), ("GET", "/users/1"), ("GET", "/dlq"), ("GET", "/dlq/x"), ("POST", "/dlq/x/replay"), ("DELETE", "/dlq/x")]
+                  ("GET", "/users"), ("GET", "/users/1"), ("GET", "/dlq"), ("GET", "/dlq/x"), ("POST", "/dlq/x/replay"), ("DELETE", "/dlq/x"), ("POST", "/dlq/replay?all=true"), ("DELETE", "/dlq?all=true")]
 TOKEN = "correct-horse-battery-staple"
 
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <boost/json.hpp>
+#include <charconv>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
@@ -20,6 +21,8 @@ namespace flexi::apps::cli {
 namespace json = boost::json;
 
 namespace {
+
+constexpr auto kSweepTime = std::chrono::milliseconds(20'000);  ///< that one request over all dead letters may take; another follows where it was not enough
 
 /// The fields of the contract's own actions; a typing error must not be dropped without a word.
 core::Result<void> check_fields(const SendOptions& options, const json::object& payload) {
@@ -166,46 +169,49 @@ core::Result<Envelope> dlq_act(const Target& target, DlqOptions::What what, cons
 }
 
 /// Asked of people only: a script that says --all means it.
-bool confirmed(const DlqOptions& options, std::size_t letters) {
-  if (options.yes || options.what != DlqOptions::What::discard || letters == 0 || !::isatty(STDIN_FILENO)) return true;
-  std::cerr << "Discard " << letters << " failed messages for good? [y/N] " << std::flush;
+bool confirmed(const DlqOptions& options) {
+  if (options.yes || options.what != DlqOptions::What::discard || !::isatty(STDIN_FILENO)) return true;
+  std::cerr << "Discard all failed messages for good? [y/N] " << std::flush;
   std::string answer;
   std::getline(std::cin, answer);
   return answer == "y" || answer == "Y" || answer == "yes";
 }
 
+/// One sweep after the other, each as long as a request may take, until nothing of what is there now is left.
 int dlq_all(const Target& target, const DlqOptions& options) {
-  const auto what = options.what;
-  // What is there now: a replayed message that dies again must not be replayed for ever.
-  std::vector<std::pair<std::string, std::string>> letters;  // id, action
-  std::string cursor;
-  bool all = true;
-  do {
-    auto page = dlq_page(target, 500, cursor);
-    if (!page) return report(page.error());
-    if (page.value().failed()) return refused(page.value());
-    all = complete(page.value()) && all;
-    if (auto* data = page.value().body.if_contains("data"))
-      for (auto& letter : data->as_array()) letters.emplace_back(text(letter.as_object(), "id"), text(letter.as_object(), "action"));
-    cursor = text(page.value().body, "next");
-  } while (!cursor.empty());
-  if (!confirmed(options, letters.size())) {
+  if (!confirmed(options)) {
     std::cerr << "flexiconnect: nothing was discarded\n";
     return exit_refused;
   }
-  std::size_t done = 0;
-  for (auto& [id, action] : letters) {
-    auto acted = dlq_act(target, what, id, action);
-    if (!acted) return report(acted.error());
-    if (acted.value().failed() && acted.value().answer.status != 404) return refused(acted.value());
-    done += acted.value().failed() ? 0 : 1;  // 404: somebody else was quicker
-    if (::isatty(STDERR_FILENO) && letters.size() > 1) std::cerr << "\r" << done << " of " << letters.size() << std::flush;
+  const bool replay = options.what == DlqOptions::What::replay;
+  const char* did = replay ? "replayed" : "discarded";
+  std::uint64_t done = 0;
+  std::string before;  // the broker's time of the first: a replayed message that dies again must not be replayed for ever
+  for (bool more = true; more;) {
+    HttpCall request;
+    request.method = replay ? "POST" : "DELETE";
+    request.url = std::string("/dlq") + (replay ? "/replay" : "") + "?all=true" + (before.empty() ? "" : "&before=" + url_encode(before));
+    request.headers.push_back("X-Flexi-Timeout-Ms: " + std::to_string(kSweepTime.count()));
+    request.timeout = kSweepTime + std::chrono::seconds(2);
+    auto swept = exchange(target, request);
+    const bool failed = !swept || swept.value().failed();
+    if (failed && done > 0) std::cerr << "flexiconnect: " << done << " " << did << " before this:\n";
+    if (!swept) return report(swept.error());
+    if (failed) return refused(swept.value());
+    auto* data = swept.value().body.if_contains("data");
+    if (!data || !data->is_object()) return report(core::internal("the broker's answer to " + request.url + " was not understood"));
+    const auto letters = text(data->as_object(), "letters");
+    std::uint64_t count = 0;
+    std::from_chars(letters.data(), letters.data() + letters.size(), count);
+    done += count;
+    more = text(data->as_object(), "more") == "true" && count > 0;
+    before = text(data->as_object(), "before");
+    if (::isatty(STDERR_FILENO) && more) std::cerr << "\r" << done << std::flush;
   }
-  if (::isatty(STDERR_FILENO) && letters.size() > 1) std::cerr << "\r";
-  const char* did = what == DlqOptions::What::replay ? "replayed" : "discarded";
+  if (::isatty(STDERR_FILENO)) std::cerr << "\r";
   if (target.json) std::cout << json::serialize(json::object{{did, done}}) << "\n";
   else std::cout << done << " " << did << "\n";
-  return all ? exit_ok : exit_refused;
+  return exit_ok;
 }
 
 }  // namespace

@@ -44,6 +44,10 @@ Result<core::DeadLetterKey> key_of(const core::Request& request) {
 
 core::awaitable<Result<Reply>> DeadLetterService::handle(core::Request request, core::CallContext context) {
   if (request.action == core::actions::kDlqList) co_return co_await list(std::move(request), std::move(context));
+  if (request.action == core::actions::kDlqReplay || request.action == core::actions::kDlqDiscard) {
+    FLEXI_CO_TRY(auto params, params_of(request));
+    if (params.has("all")) co_return co_await all(std::move(request), std::move(context));
+  }
   for (auto action : {core::actions::kDlqGet, core::actions::kDlqReplay, core::actions::kDlqDiscard})
     if (request.action == action) co_return co_await one(std::move(request), std::move(context));
   co_return core::unimplemented("no action " + request.action + " here");
@@ -84,6 +88,32 @@ core::awaitable<Result<Reply>> DeadLetterService::one(core::Request request, cor
   auto done = replay ? co_await letters_.replay(key, context) : co_await letters_.discard(key, context);
   if (!done) co_return done.error();
   reply.message = replay ? "replayed" : "discarded";
+  co_return reply;
+}
+
+core::awaitable<Result<Reply>> DeadLetterService::all(core::Request request, core::CallContext context) {
+  FLEXI_CO_TRY(auto params, params_of(request));
+  FLEXI_CO_TRY(auto all, params.boolean("all"));
+  FLEXI_CO_TRY(auto action, params.string("action"));
+  FLEXI_CO_TRY(auto before, params.string("before"));
+  if (auto known = params.nothing_unknown(); !known) co_return known.error();
+  if (!all.value_or(false)) co_return core::invalid_argument("all must be true; for one letter give its id instead");
+  core::DeadLetterSweep sweep;
+  sweep.fate = request.action == core::actions::kDlqReplay ? core::DeadLetterSweep::Fate::replay : core::DeadLetterSweep::Fate::discard;
+  sweep.action = action.value_or("");
+  sweep.before = std::chrono::system_clock::now();
+  if (before) {
+    auto time = core::parse_rfc3339(*before);
+    if (!time) co_return core::invalid_argument("before: " + time.error().message);
+    sweep.before = time.value();
+  }
+  auto swept = co_await letters_.sweep(sweep, std::move(context));
+  if (!swept) co_return swept.error();
+  Reply reply;
+  reply.message = sweep.fate == core::DeadLetterSweep::Fate::replay ? "replayed" : "discarded";
+  JsonWriter json;
+  json.begin_object().field("letters", static_cast<std::int64_t>(swept.value().letters)).field("more", swept.value().more);
+  reply.data = json.field("before", core::to_rfc3339(sweep.before)).end_object().take();
   co_return reply;
 }
 

@@ -5,7 +5,8 @@
 
 namespace flexi::services::listener {
 
-/// Actions dlq.list, dlq.get, dlq.replay and dlq.discard over a queue's dead letters.
+/// Actions dlq.list, dlq.get, dlq.replay and dlq.discard over a queue's dead letters. The last two take an id, or {"all": true},
+/// optionally with the action and the time that core::DeadLetterSweep has.
 /// Lifetime/threads: any thread; `letters` outlives it
 class DeadLetterService final : public core::Handler {
  public:
@@ -16,6 +17,7 @@ class DeadLetterService final : public core::Handler {
  private:
   core::awaitable<core::Result<core::Reply>> list(core::Request request, core::CallContext context);
   core::awaitable<core::Result<core::Reply>> one(core::Request request, core::CallContext context);
+  core::awaitable<core::Result<core::Reply>> all(core::Request request, core::CallContext context);
   core::DeadLetters& letters_;
 };
 

@@ -95,4 +95,20 @@ core::awaitable<Result<void>> JoinedDeadLetters::discard(core::DeadLetterKey key
   return end(&core::DeadLetters::discard, std::move(key), std::move(context));
 }
 
+core::awaitable<Result<core::DeadLettersSwept>> JoinedDeadLetters::sweep(core::DeadLetterSweep what, core::CallContext context) {
+  core::DeadLettersSwept all;
+  std::optional<core::Error> failure;
+  for (auto& place : places_) {
+    auto swept = co_await place.get().sweep(what, context);
+    if (!swept) {
+      if (!failure) failure = swept.error();
+      continue;
+    }
+    all.letters += swept.value().letters;
+    all.more |= swept.value().more;
+  }
+  if (failure) co_return *failure;
+  co_return all;
+}
+
 }  // namespace flexi::services::listener

@@ -21,6 +21,8 @@ class JoinedDeadLetters final : public core::DeadLetters {
   core::awaitable<core::Result<core::DeadLetter>> get(core::DeadLetterKey key, core::CallContext context) override;
   core::awaitable<core::Result<void>> replay(core::DeadLetterKey key, core::CallContext context) override;
   core::awaitable<core::Result<void>> discard(core::DeadLetterKey key, core::CallContext context) override;
+  /// Every place, also behind one that fails; its failure is the answer then.
+  core::awaitable<core::Result<core::DeadLettersSwept>> sweep(core::DeadLetterSweep what, core::CallContext context) override;
 
  private:
   using End = core::awaitable<core::Result<void>> (core::DeadLetters::*)(core::DeadLetterKey, core::CallContext);

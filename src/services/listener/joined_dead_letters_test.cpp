@@ -40,6 +40,13 @@ class Place final : public core::DeadLetters {
     if ((!key.action.empty() && key.action != action) || std::erase(letters, key.id.str()) == 0) co_return core::not_found("none");
     co_return core::ok();
   }
+  core::awaitable<Result<core::DeadLettersSwept>> sweep(core::DeadLetterSweep, core::CallContext) override {
+    if (down) co_return core::unavailable("down");
+    core::DeadLettersSwept swept{.letters = std::min<std::size_t>(letters.size(), 4)};
+    letters.resize(letters.size() - swept.letters);
+    swept.more = !letters.empty();
+    co_return swept;
+  }
 };
 
 class JoinedDeadLettersTest : public ::testing::Test {
@@ -141,6 +148,20 @@ TEST_F(JoinedDeadLettersTest, WhatCanBeAskedIsListedAndWhatCanNotIsSaid) {
   spool.down = false, spool.letters.clear();
   EXPECT_EQ(listed("").error().kind, core::ErrorKind::unavailable) << "none to show is not none";
   EXPECT_EQ(listed("1/").value().letters.size(), 0u) << "what could be asked had its turn";
+}
+
+TEST_F(JoinedDeadLettersTest, ASweepGoesThroughEveryPlace) {
+  auto swept = run(joined.sweep({}, {}));
+  ASSERT_TRUE(swept);
+  EXPECT_EQ(swept.value().letters, 7u);
+  EXPECT_TRUE(swept.value().more) << "one of the queue's";
+  swept = run(joined.sweep({}, {}));
+  EXPECT_EQ(swept.value().letters, 1u);
+  EXPECT_FALSE(swept.value().more);
+  spool.letters = {"s"};
+  queue.down = true;
+  EXPECT_EQ(run(joined.sweep({}, {})).error().kind, core::ErrorKind::unavailable);
+  EXPECT_TRUE(spool.letters.empty()) << "swept all the same";
 }
 
 }  // namespace

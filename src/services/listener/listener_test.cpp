@@ -49,6 +49,11 @@ class FakeLetters final : public core::DeadLetters {
   }
   core::awaitable<Result<void>> replay(core::DeadLetterKey key, core::CallContext) override { return remove(std::move(key)); }
   core::awaitable<Result<void>> discard(core::DeadLetterKey key, core::CallContext) override { return remove(std::move(key)); }
+  core::awaitable<Result<core::DeadLettersSwept>> sweep(core::DeadLetterSweep what, core::CallContext) override {
+    swept = what;
+    co_return core::DeadLettersSwept{.letters = 2, .more = true};
+  }
+  core::DeadLetterSweep swept;
   core::awaitable<Result<void>> remove(core::DeadLetterKey key) {
     if (std::erase_if(letters, [&](auto& letter) { return letter.id == key.id && (key.action.empty() || letter.action == key.action); }) == 0) co_return core::not_found("no dead letter with this id");
     co_return core::ok();
@@ -101,6 +106,24 @@ TEST_F(ListenerTest, DeadLettersAsJson) {
   EXPECT_EQ(call(service, "dlq.replay", R"({"id":"a"})").value().message, "replayed");
   EXPECT_EQ(call(service, "dlq.replay", R"({"id":"a"})").error().kind, ErrorKind::not_found);
   EXPECT_EQ(call(service, "dlq.discard", R"({"id":"b"})").value().message, "discarded");
+}
+
+TEST_F(ListenerTest, AllDeadLettersAtOnce) {
+  FakeLetters letters;
+  DeadLetterService service(letters);
+  const auto replayed = call(service, "dlq.replay", R"({"all":"true","action":"log","before":"2026-01-02T03:04:05Z"})");
+  ASSERT_TRUE(replayed) << replayed.error().message;
+  EXPECT_EQ(replayed.value().message, "replayed");
+  EXPECT_EQ(replayed.value().data, R"({"letters":2,"more":true,"before":"2026-01-02T03:04:05.000000Z"})");
+  EXPECT_EQ(letters.swept.fate, core::DeadLetterSweep::Fate::replay);
+  EXPECT_EQ(letters.swept.action, "log");
+  const auto earlier = std::chrono::system_clock::now();
+  EXPECT_EQ(call(service, "dlq.discard", R"({"all":true})").value().message, "discarded");
+  EXPECT_EQ(letters.swept.fate, core::DeadLetterSweep::Fate::discard);
+  EXPECT_EQ(letters.swept.action, "");
+  EXPECT_GE(letters.swept.before, earlier);
+  for (auto params : {R"({"all":false})", R"({"all":true,"before":"yesterday"})", R"({"all":true,"id":"a"})", R"({"all":7})"})
+    EXPECT_EQ(call(service, "dlq.discard", params).error().kind, ErrorKind::invalid_argument) << params;
 }
 
 TEST_F(ListenerTest, BadParametersAreNamed) {

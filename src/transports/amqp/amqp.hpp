@@ -61,6 +61,7 @@ class AmqpTransport final : public core::Transport, public core::DeadLetters {
   /// Confirmed in its queue before it leaves the dead letters.
   core::awaitable<core::Result<void>> replay(core::DeadLetterKey key, core::CallContext context) override;
   core::awaitable<core::Result<void>> discard(core::DeadLetterKey key, core::CallContext context) override;
+  core::awaitable<core::Result<core::DeadLettersSwept>> sweep(core::DeadLetterSweep what, core::CallContext context) override;
 
   /// Every queue that exists, asked for now.
   core::awaitable<core::Result<std::vector<QueueDepth>>> depths(core::CallContext context);

@@ -267,6 +267,14 @@ class AmqpTest : public ::testing::Test {
     run(work(&all, limit, std::move(cursor), &page));
     return std::move(*page);
   }
+  core::Result<core::DeadLettersSwept> sweep(core::DeadLetters& all, core::DeadLetterSweep what) {
+    std::optional<core::Result<core::DeadLettersSwept>> swept;
+    auto work = [](core::DeadLetters* l, core::DeadLetterSweep w, std::optional<core::Result<core::DeadLettersSwept>>* out) -> asio::awaitable<void> {
+      out->emplace(co_await l->sweep(std::move(w), core::CallContext::with_timeout(20s)));
+    };
+    run(work(&all, std::move(what), &swept));
+    return std::move(*swept);
+  }
   enum class End { replay, discard };
   core::Result<void> end_letter(core::DeadLetters& all, core::DeadLetterKey key, End how) {
     std::optional<core::Result<void>> result;

@@ -279,6 +279,8 @@ Message for_replay(Message m) {
                     headers::kUntaken})
     m.erase(name);
   erase_notes(m);
+  // What has none, or none of ours, gets one for good: letters that look alike are messages apart.
+  if (!core::MessageId::parse(m.message_id)) m.message_id = core::MessageId::generate().str();
   m.expiration.clear();
   m.reply_to.clear();  // nobody waits any more
   m.correlation_id.clear();

@@ -56,7 +56,7 @@ Message for_retry(Message message, const core::Error& error, std::int64_t failed
 /// The message as dead letter, with why. A body that may hold a password is withheld.
 /// @param action whose queue it came from; empty: flexi.requests
 Message for_dead_letter(std::string_view action, Message message, const core::Error& error, std::int64_t attempts);
-/// A dead letter as it was before its first attempt.
+/// A dead letter as it was before its first attempt; with an id, where it had none.
 Message for_replay(Message message);
 /// What an operator sees of a message in a dead-letter queue.
 /// @param action whose queue it is; empty: flexi.requests

@@ -266,6 +266,70 @@ TEST_F(AmqpTest, DeadLettersOfSeveralActionsUnderOneIdAreToldApart) {
   eventually([&] { return store.size() == 1; });
 }
 
+TEST_F(AmqpTest, MoreDeadLettersThanAreLookedAtAreSweptAtOnceAndNoneIsSaidNotToExist) {
+  Store store;
+  options.browse_messages = 20;
+  options.concurrency = 1;  // failures are counted exactly
+  store.kind = ErrorKind::conflict;
+  store.failures = 300;
+  auto& t = transport();
+  serve(t, store);
+  auto& client = connect(t);
+  core::MessageId newest;
+  for (int i = 0; i < 300; ++i) {
+    const auto request = log(std::to_string(i));
+    newest = request.id;
+    ASSERT_TRUE(call(client, request));
+  }
+  auto other = foreigner();
+  eventually([&] { return other.count("flexi.log.dlq") == 300; });
+  for (auto how : {End::replay, End::discard}) {
+    const auto unseen = end_letter(t, newest, how);
+    ASSERT_FALSE(unseen);
+    EXPECT_EQ(unseen.error().kind, ErrorKind::unavailable) << unseen.error().message;
+    EXPECT_NE(unseen.error().message.find("more than 20 dead letters"), std::string::npos) << unseen.error().message;
+  }
+  const core::DeadLetterSweep replay{.action = "log", .before = std::chrono::system_clock::now()};
+  EXPECT_EQ(sweep(t, {.action = "mail", .before = replay.before}).value().letters, 0u);
+  store.failures = 10;  // so many die again
+  const auto swept = sweep(t, replay);
+  ASSERT_TRUE(swept) << swept.error().message << swept.error().detail;
+  EXPECT_EQ(swept.value().letters, 300u);
+  EXPECT_FALSE(swept.value().more);
+  eventually([&] { return store.size() == 290 && other.count("flexi.log.dlq") == 10; });
+  EXPECT_EQ(sweep(t, replay).value().letters, 0u) << "they died after it";
+  eventually([&] { return other.count("flexi.log.dlq") == 10; });
+  EXPECT_EQ(sweep(t, {.fate = core::DeadLetterSweep::Fate::discard, .before = std::chrono::system_clock::now()}).value().letters, 10u);
+  eventually([&] { return other.count("flexi.log.dlq") == 0; });
+  EXPECT_EQ(counted("replayed"), 300);
+  EXPECT_EQ(end_letter(t, newest, End::replay).error().kind, ErrorKind::not_found);
+}
+
+TEST_F(AmqpTest, LettersThatLookAlikeAreReplayedAsMessagesApart) {
+  // Foreign, without ids, alike, and dead-lettered by RabbitMQ itself within one second.
+  options.delivery_limit = 1;
+  auto& t = transport();
+  ASSERT_TRUE(call(connect(t), log("declared")));
+  auto other = foreigner();
+  ASSERT_TRUE(other.get("flexi.log").found);
+  for (int i = 0; i < 3; ++i) other.publish("logs_topic", "log.INFO", R"({"name":"n","data":"alike"})");
+  eventually([&] { return other.count("flexi.log") == 3; });
+  for (int i = 0; i < 3; ++i) {
+    {
+      auto victim = foreigner();
+      for (int one = 0; one < 3; ++one) victim.get("flexi.log", true);
+    }
+    eventually([&] { return other.count("flexi.log") + other.count("flexi.log.dlq") == 3; });
+  }
+  ASSERT_EQ(other.count("flexi.log.dlq"), 3);
+  const auto seen = letters(t).value().letters;
+  ASSERT_TRUE(end_letter(t, seen.at(0).id, End::replay));
+  if (other.count("flexi.log.dlq") > 0) EXPECT_TRUE(sweep(t, {.before = std::chrono::system_clock::now()}));  // not all within one second
+  Store store;
+  serve(t, store);
+  eventually([&] { return store.size() == 3; });
+}
+
 TEST_F(AmqpTest, WhatRetryingCannotHelpIsDeadAtOnce) {
   Store store;
   store.failures = 1;

@@ -20,8 +20,12 @@ namespace {
 
 constexpr std::uint16_t kLockChannel = 1, kLettersChannel = 2;
 constexpr std::size_t kGetsAtOnce = 64;
+/// RabbitMQ's channel keeps acknowledgements for a quorum queue back while 32 are under way, and forgets those it keeps when it is
+/// closed. Each basic.get is behind the acknowledgements before it in the queue's log.
+constexpr std::size_t kAcksAtOnce = 16;
 constexpr auto kLockPause = std::chrono::milliseconds(20);
 constexpr auto kLongest = std::chrono::seconds(30);
+constexpr auto kSweepMargin = std::chrono::milliseconds(2'000);
 
 /// One connection, ended by the deadline.
 class Visit {
@@ -62,14 +66,27 @@ class Letters final : public ChannelUser {
     bytes_ = 0;
     empty_ = false;
     // An empty queue, which most are, costs one question; a full one few round trips.
-    for (std::size_t at_once = 1; !empty_ && taken.size() < static_cast<std::size_t>(shared_.options.browse_messages) && bytes_ < shared_.options.browse_bytes;
+    // Beyond the limit by one, to know whether it was met.
+    for (std::size_t at_once = 1; !empty_ && taken.size() <= static_cast<std::size_t>(shared_.options.browse_messages) && bytes_ < shared_.options.browse_bytes;
          at_once = std::min(2 * at_once, kGetsAtOnce)) {
-      missing_ = at_once;
-      for (std::size_t i = 0; i < at_once; ++i) connection_.get(kLettersChannel, work.dead);
-      FLEXI_CO_TRY(co_await settled([this] { return missing_ == 0; }));
+      FLEXI_CO_TRY(co_await take_some(work, at_once));
     }
     if (!empty_) shared_.log.warning("more dead letters than are looked at", {{"queue", work.dead}, {"looked_at", taken.size()}});
     co_return core::ok();
+  }
+  /// Takes so many more, where there are as many.
+  core::awaitable<Result<void>> take_some(const WorkQueue& work, std::size_t count) {
+    missing_ = count;
+    for (std::size_t i = 0; i < count; ++i) connection_.get(kLettersChannel, work.dead);
+    co_return co_await settled([this] { return missing_ == 0; });
+  }
+  /// How many wait now; those that are in hand don't.
+  core::awaitable<Result<std::uint32_t>> count(const WorkQueue& work) {
+    amqp_queue_declare_t declare{0, bytes_of(work.dead), 1, 0, 0, 0, 0, amqp_empty_table};
+    auto seen = co_await connection_.call(kLettersChannel, AMQP_QUEUE_DECLARE_METHOD, &declare);
+    if (!seen) co_return seen.error();
+    if (seen.value().refused()) co_return core::unavailable("the dead letters can't be looked at", seen.value().text);
+    co_return seen.value().messages;
   }
   /// Everything that is still in hand goes back, in order.
   void give_back() {
@@ -81,13 +98,28 @@ class Letters final : public ChannelUser {
   }
   /// @return ok once RabbitMQ has the message in that queue
   core::awaitable<Result<void>> publish(const std::string& queue, const Message& message) {
-    const auto tag = ++published_;
-    returned_ = false;
-    FLEXI_CO_TRY(connection_.publish(kLettersChannel, {}, queue, true, message));
-    FLEXI_CO_TRY(co_await settled([this, tag] { return confirmed_ >= tag; }));
-    if (returned_) co_return core::unavailable("no queue takes it", queue);
-    if (nacked_) co_return core::unavailable("RabbitMQ refused the message", queue);
+    FLEXI_CO_TRY(send(queue, message));
+    FLEXI_CO_TRY(auto failures, co_await confirmed());
+    if (!failures.empty()) co_return failures.begin()->second;
     co_return core::ok();
+  }
+  /// Without waiting; confirmed() does.
+  Result<void> send(const std::string& queue, const Message& message) {
+    FLEXI_TRY(connection_.publish(kLettersChannel, {}, queue, true, message));
+    sent_.push_back({++published_, queue, message.message_id});
+    return core::ok();
+  }
+  /// Once RabbitMQ has answered for all that was sent.
+  /// @return which of them it has not got, by their place among them, and why
+  core::awaitable<Result<std::map<std::size_t, core::Error>>> confirmed() {
+    FLEXI_CO_TRY(co_await settled([this] { return std::all_of(sent_.begin(), sent_.end(), [](auto& one) { return one.done; }); }));
+    std::map<std::size_t, core::Error> failures;
+    const auto all = std::exchange(sent_, {});
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      if (all[i].returned) failures.emplace(i, core::unavailable("no queue takes it", all[i].queue));
+      else if (all[i].nacked) failures.emplace(i, core::unavailable("RabbitMQ refused the message", all[i].queue));
+    }
+    co_return failures;
   }
   void ack(std::uint64_t tag) {
     connection_.ack(kLettersChannel, tag, false);
@@ -103,18 +135,27 @@ class Letters final : public ChannelUser {
       empty_ = true;
     }
   }
-  void on_return(std::uint16_t, std::string, std::string, Message) override { returned_ = true; }
-  void on_confirm(std::uint64_t tag, bool, bool ack) override {
-    confirmed_ = std::max(confirmed_, tag);
-    nacked_ = !ack;
+  void on_return(std::uint16_t, std::string, std::string, Message message) override {
+    for (auto& one : sent_)
+      if (!one.done && !one.returned && one.id == message.message_id) return void(one.returned = true);
+  }
+  void on_confirm(std::uint64_t tag, bool multiple, bool ack) override {
+    for (auto& one : sent_)
+      if (!one.done && (one.tag == tag || (multiple && one.tag < tag))) one.done = true, one.nacked = !ack;
   }
   void on_channel_closed(const MethodReply& refusal) override { connection_.fail(core::unavailable("RabbitMQ closed the channel", refusal.text)); }
   void on_batch_end() override { event_.cancel(); }
   void on_over() override { event_.cancel(); }
 
   std::vector<Delivery> taken;
+  bool seen_all() const { return empty_; }
 
  private:
+  struct Sent {
+    std::uint64_t tag;
+    std::string queue, id;
+    bool done = false, returned = false, nacked = false;
+  };
   core::awaitable<Result<void>> settled(std::function<bool()> condition) {
     while (!condition() && !connection_.over()) {
       event_.expires_at(asio::steady_timer::time_point::max());
@@ -131,8 +172,9 @@ class Letters final : public ChannelUser {
   std::set<std::uint64_t> acked_;
   std::size_t missing_ = 0;
   std::int64_t bytes_ = 0;
-  std::uint64_t published_ = 0, confirmed_ = 0;
-  bool empty_ = false, returned_ = false, nacked_ = false;
+  std::vector<Sent> sent_;  ///< and not looked at by confirmed() yet
+  std::uint64_t published_ = 0;
+  bool empty_ = false;
 };
 
 /// One at a time, over all processes: what another has in hand could not be seen.
@@ -159,6 +201,9 @@ class Looker {
  public:
   virtual ~Looker() = default;
   virtual core::awaitable<Result<void>> look(const WorkQueue& work, Letters& letters) = 0;
+  /// False: it takes what it wants itself.
+  virtual bool wants_all() const { return true; }
+  bool seen_all = true;  ///< of every queue; else the newest were not seen
 };
 
 /// The whole of a visit to the dead letters, but for its end.
@@ -172,7 +217,10 @@ core::awaitable<Result<void>> visit_queues(Visit& visit, const Shared& shared, L
     if (work.dead.empty()) continue;
     Letters letters(visit.connection, shared, executor);
     auto result = co_await letters.open();
-    if (result) result = co_await letters.take(work);
+    if (result && looker.wants_all()) {
+      result = co_await letters.take(work);
+      looker.seen_all &= letters.seen_all();
+    }
     if (result) result = co_await looker.look(work, letters);
     letters.give_back();
     co_await visit.connection.close_channel(kLettersChannel);
@@ -203,7 +251,11 @@ Result<Place> parse_cursor(const std::string& text) {
   return place;
 }
 
-core::Error no_such_letter() { return core::not_found("no dead letter with this id"); }
+core::Error no_such_letter(const Looker& looker, const Shared& shared) {
+  if (looker.seen_all) return core::not_found("no dead letter with this id");
+  return core::unavailable("more than " + std::to_string(shared.options.browse_messages) +
+                           " dead letters, and it is not among the oldest: raise amqp.browse_messages (or browse_bytes), or replay or discard all");
+}
 
 bool means(const core::DeadLetterKey& key, const DeadLetter& letter) { return letter.id == key.id && (key.action.empty() || letter.action == key.action); }
 
@@ -256,9 +308,7 @@ class End final : public Looker {
       if (!means(key, read)) continue;
       if (fate == Desk::Fate::replay) {
         if (letter.message.truncated()) co_return core::invalid_argument("its body is larger than amqp.max_body_bytes allows");
-        auto again = for_replay(letter.message);
-        again.message_id = key.id.str();
-        auto published = co_await letters.publish(work.queue, again);
+        auto published = co_await letters.publish(work.queue, for_replay(letter.message));
         if (!published) co_return published.error();
       }
       // Only now: a process that dies in between leaves it twice, which its id makes harmless.
@@ -272,6 +322,62 @@ class End final : public Looker {
   const Desk::Fate fate;
   Teller& teller;
   std::size_t ended = 0;
+};
+
+/// Replays or discards all, as they stream by: only what stays is in hand, until the end.
+class Sweep final : public Looker {
+ public:
+  Sweep(core::DeadLetterSweep w, Clock::time_point u, Teller& t) : what(std::move(w)), until(u), teller(t) {}
+  bool wants_all() const override { return false; }
+  core::awaitable<Result<void>> look(const WorkQueue& work, Letters& letters) override {
+    if (!what.action.empty() && !work.action.empty() && what.action != work.action) co_return core::ok();
+    // What is here now: what dies again meanwhile comes behind it.
+    FLEXI_CO_TRY(auto left, co_await letters.count(work));
+    while (left > 0 && Clock::now() < until) {
+      const auto begin = letters.taken.size();
+      const auto some = std::min<std::size_t>(left, kAcksAtOnce);
+      FLEXI_CO_TRY(co_await letters.take_some(work, some));
+      if (letters.taken.size() == begin) break;  // somebody was quicker
+      left -= static_cast<std::uint32_t>(some);
+      FLEXI_CO_TRY(co_await end_those_from(begin, work, letters));
+    }
+    swept.more |= left > 0 && Clock::now() >= until;
+    // An answer to this is RabbitMQ's word that it has done what it was told before; what it takes goes back with the rest.
+    co_return co_await letters.take_some(work, 1);
+  }
+
+  const core::DeadLetterSweep what;
+  const Clock::time_point until;
+  Teller& teller;
+  core::DeadLettersSwept swept;
+
+ private:
+  bool is_replay() const { return what.fate == core::DeadLetterSweep::Fate::replay; }
+  bool means(const DeadLetter& letter, const Message& message) const {
+    return letter.dead_at <= what.before && (what.action.empty() || letter.action == what.action) && !(is_replay() && message.truncated());
+  }
+  core::awaitable<Result<void>> end_those_from(std::size_t begin, const WorkQueue& work, Letters& letters) {
+    std::vector<std::pair<std::uint64_t, DeadLetter>> ending;
+    for (auto i = begin; i < letters.taken.size(); ++i) {
+      auto& message = letters.taken[i].message;
+      auto read = read_dead_letter(work.action, work.queue, message);
+      const bool ends = means(read, message);
+      if (ends && is_replay()) {
+        FLEXI_CO_TRY(letters.send(work.queue, for_replay(std::move(message))));
+      }
+      if (ends) ending.emplace_back(letters.taken[i].tag, std::move(read));
+      message = {};  // what stays needs its tag only
+    }
+    FLEXI_CO_TRY(auto failures, co_await letters.confirmed());
+    for (std::size_t i = 0; i < ending.size(); ++i) {
+      if (failures.contains(i)) continue;
+      letters.ack(ending[i].first);
+      ++swept.letters;
+      teller.tell({is_replay() ? EventKind::replayed : EventKind::discarded, ending[i].second.action, ending[i].second.id.str(), "operator"});
+    }
+    if (!failures.empty()) co_return failures.begin()->second;
+    co_return core::ok();
+  }
 };
 
 }  // namespace
@@ -302,7 +408,7 @@ core::awaitable<Result<DeadLetter>> Desk::get(core::DeadLetterKey key, core::Cal
   Find find(std::move(key));
   auto looked = co_await visit_letters(executor_, shared_, std::move(context), find);
   if (!looked) co_return looked.error();
-  if (!find.found) co_return no_such_letter();
+  if (!find.found) co_return no_such_letter(find, shared_);
   if (find.actions.size() > 1) co_return core::ambiguous_dead_letter(find.actions);
   co_return *find.found;
 }
@@ -317,8 +423,17 @@ core::awaitable<Result<void>> Desk::end(core::DeadLetterKey key, Fate fate, core
   End end(std::move(key), fate, shared_.teller);
   auto looked = co_await visit_letters(executor_, shared_, std::move(context), end);
   if (!looked) co_return looked.error();
-  if (end.ended == 0) co_return no_such_letter();
+  if (end.ended == 0) co_return no_such_letter(end, shared_);
   co_return core::ok();
+}
+
+core::awaitable<Result<core::DeadLettersSwept>> Desk::sweep(core::DeadLetterSweep what, core::CallContext context) {
+  // It ends by itself before the deadline would end its connection.
+  const auto time = context.limited_to(kLongest).remaining();
+  Sweep sweep(std::move(what), Clock::now() + time - std::min<std::chrono::milliseconds>(time / 4, kSweepMargin), shared_.teller);
+  auto looked = co_await visit_letters(executor_, shared_, std::move(context), sweep);
+  if (!looked) co_return looked.error();
+  co_return sweep.swept;
 }
 
 core::awaitable<Result<std::vector<QueueDepth>>> Desk::depths(core::CallContext context) {

@@ -22,6 +22,7 @@ class Desk {
   enum class Fate { replay, discard };
   /// Every dead letter that `key` means.
   core::awaitable<core::Result<void>> end(core::DeadLetterKey key, Fate fate, core::CallContext context);
+  core::awaitable<core::Result<core::DeadLettersSwept>> sweep(core::DeadLetterSweep what, core::CallContext context);
   core::awaitable<core::Result<std::vector<QueueDepth>>> depths(core::CallContext context);
   /// As depths() was told; empty: it did not get so far.
   const std::string& server_version() const { return server_version_; }

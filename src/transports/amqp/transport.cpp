@@ -170,6 +170,12 @@ core::awaitable<Result<void>> AmqpTransport::discard(core::DeadLetterKey key, co
   co_return co_await there(impl_->scope.executor(), desk.end(std::move(key), Desk::Fate::discard, std::move(context)));
 }
 
+core::awaitable<Result<core::DeadLettersSwept>> AmqpTransport::sweep(core::DeadLetterSweep what, core::CallContext context) {
+  if (!impl_->own) co_return no_url();
+  Desk desk(impl_->scope.executor(), *impl_->own);
+  co_return co_await there(impl_->scope.executor(), desk.sweep(std::move(what), std::move(context)));
+}
+
 core::awaitable<Result<std::vector<QueueDepth>>> AmqpTransport::depths(core::CallContext context) {
   if (!impl_->own) co_return no_url();
   Desk desk(impl_->scope.executor(), *impl_->own);

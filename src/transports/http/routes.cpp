@@ -32,6 +32,8 @@ constexpr Route kRoutes[] = {
     {Method::get, "/dlq/{id}", Target::administer, actions::kDlqGet},
     {Method::post, "/dlq/{id}/replay", Target::administer, actions::kDlqReplay},
     {Method::del, "/dlq/{id}", Target::administer, actions::kDlqDiscard},
+    {Method::post, "/dlq/replay", Target::administer, actions::kDlqReplay},
+    {Method::del, "/dlq", Target::administer, actions::kDlqDiscard},
     {Method::get, "/system", Target::administer, actions::kSystemGet},
     {Method::get, "/receipts/{id}", Target::administer, actions::kReceiptsGet},
     {Method::get, "/ledger", Target::administer, actions::kLedgerGet},

@@ -116,6 +116,34 @@ TEST_F(QueueTest, AfterTheLastAttemptItIsDeadWithReasonAndAttempts) {
   EXPECT_TRUE(ledger().adds_up());
 }
 
+TEST_F(QueueTest, ASweepReplaysOrDiscardsAllThatAreDeadSoFar) {
+  options_.max_attempts = 1;
+  open();
+  std::atomic<bool> up{false};
+  ScriptedHandler handler([&up](const Request&, unsigned) -> Result<Reply> {
+    if (!up) return core::unavailable("down");
+    return Reply{.message = "logged"};
+  });
+  serve(handler);
+  for (int i = 0; i < 450; ++i) ASSERT_TRUE(publish(log_request("m" + std::to_string(i))));
+  ASSERT_TRUE(eventually([&] { return ledger().dead_lettered == 450; }));
+  core::DeadLetterSweep sweep{.before = std::chrono::system_clock::now()};
+  auto swept = run(queue_->sweep(sweep, {}));
+  ASSERT_TRUE(swept);
+  EXPECT_EQ(swept.value().letters, 450u) << "more than one transaction's";
+  EXPECT_FALSE(swept.value().more);
+  ASSERT_TRUE(eventually([&] { return ledger().dead_lettered == 450; })) << "they die again";
+  EXPECT_EQ(run(queue_->sweep(sweep, {})).value().letters, 0u) << "newer than `before`";
+  sweep = {.fate = core::DeadLetterSweep::Fate::discard, .action = "mail", .before = std::chrono::system_clock::now()};
+  EXPECT_EQ(run(queue_->sweep(sweep, {})).value().letters, 0u);
+  sweep.action = "log";
+  EXPECT_EQ(run(queue_->sweep(sweep, {})).value().letters, 450u);
+  EXPECT_EQ(ledger().discarded, 450);
+  EXPECT_TRUE(ledger().adds_up());
+  EXPECT_EQ(run(queue_->status({})).value().bytes, 0);
+  EXPECT_TRUE(run(queue_->sweep(sweep, core::CallContext::with_timeout(std::chrono::milliseconds(0)))).value().more) << "its time was over";
+}
+
 TEST_F(QueueTest, AnOutageCountsNoAttempt) {
   options_.max_attempts = 3;
   open();

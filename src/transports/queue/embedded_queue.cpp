@@ -187,6 +187,26 @@ core::awaitable<Result<void>> EmbeddedQueue::discard(core::DeadLetterKey key, co
   co_return core::ok();
 }
 
+core::awaitable<Result<core::DeadLettersSwept>> EmbeddedQueue::sweep(core::DeadLetterSweep what, core::CallContext context) {
+  core::DeadLettersSwept all{.more = true};
+  const bool replays = what.fate == core::DeadLetterSweep::Fate::replay;
+  // A transaction for some: others write in between.
+  while (all.more && !context.expired()) {
+    auto job = [what, state = &impl_->state](Connection& c, QueueTable& table) { return table.sweep_some(c, what, state->now_micros()); };
+    auto count = [state = &impl_->state, replays](const QueueTable::Swept& swept) {
+      state->dead.fetch_sub(swept.letters);
+      if (replays) return;
+      state->held.fetch_sub(swept.letters);
+      state->held_bytes.fetch_sub(swept.bytes);
+    };
+    auto swept = co_await impl_->state.writes.call<QueueTable::Swept>(std::move(job), replays, std::move(count));
+    if (!swept) co_return swept.error();
+    all.letters += static_cast<std::uint64_t>(swept.value().letters);
+    all.more = swept.value().more;
+  }
+  co_return all;
+}
+
 core::awaitable<Result<std::optional<core::Receipt>>> EmbeddedQueue::find_receipt(core::MessageId id, core::CallContext context) {
   auto job = [id = std::move(id)](Connection& c) { return QueueTable::find(c, id.str()); };
   co_return co_await impl_->database.read(std::move(job), std::move(context));

@@ -54,6 +54,7 @@ class EmbeddedQueue final : public core::Transport, public core::DeadLetters, pu
   core::awaitable<core::Result<core::DeadLetter>> get(core::DeadLetterKey key, core::CallContext context) override;
   core::awaitable<core::Result<void>> replay(core::DeadLetterKey key, core::CallContext context) override;
   core::awaitable<core::Result<void>> discard(core::DeadLetterKey key, core::CallContext context) override;
+  core::awaitable<core::Result<core::DeadLettersSwept>> sweep(core::DeadLetterSweep what, core::CallContext context) override;
   /// Of messages that were `accepted` or dead-lettered here: queued ("queue", or "listener" while it is handled), dead_lettered,
   /// stored (as long as the id is kept), expired, discarded (as long).
   core::awaitable<core::Result<std::optional<core::Receipt>>> find_receipt(core::MessageId id, core::CallContext context) override;

@@ -95,6 +95,12 @@ class QueueTable {
   core::Result<std::int64_t> replay(runtime::sqlite::Connection& c, const core::DeadLetterKey& key, std::int64_t now);
   /// @return payload bytes and letters removed
   core::Result<std::pair<std::int64_t, std::int64_t>> discard(runtime::sqlite::Connection& c, const core::DeadLetterKey& key, std::int64_t now);
+  /// What a part of a sweep did: letters, and payload bytes that went with them.
+  struct Swept {
+    std::int64_t letters = 0, bytes = 0;
+    bool more = false;
+  };
+  core::Result<Swept> sweep_some(runtime::sqlite::Connection& c, const core::DeadLetterSweep& what, std::int64_t now);
   /// Forgets some finished ids. @return whether more may be left
   bool purge_some(runtime::sqlite::Connection& c, std::int64_t now);
 

@@ -316,4 +316,20 @@ core::awaitable<Result<void>> Spool::discard(core::DeadLetterKey key, core::Call
   co_return core::ok();
 }
 
+core::awaitable<Result<core::DeadLettersSwept>> Spool::sweep(core::DeadLetterSweep what, core::CallContext context) {
+  core::DeadLettersSwept all{.more = true};
+  while (all.more && !context.expired()) {
+    auto swept = co_await impl_->write([what, now = impl_->now_micros()](Connection& c) { return table::sweep_some(c, what, now); }, context);
+    if (!swept) co_return swept.error();
+    Held letters;
+    for (auto& [action, held] : swept.value()) letters.messages += held.messages, letters.bytes += held.bytes;
+    all.letters += static_cast<std::uint64_t>(letters.messages);
+    all.more = letters.messages > 0;
+    if (what.fate == core::DeadLetterSweep::Fate::replay) impl_->store().came(swept.value());
+    impl_->store().discarded(letters);
+    if (what.fate == core::DeadLetterSweep::Fate::replay) impl_->drain().wake_later(swept.value());
+  }
+  co_return all;
+}
+
 }  // namespace flexi::transports::spool

@@ -64,6 +64,7 @@ class Spool final : public core::Client, public core::ReceiptSource, public core
   core::awaitable<core::Result<core::DeadLetter>> get(core::DeadLetterKey key, core::CallContext context) override;
   core::awaitable<core::Result<void>> replay(core::DeadLetterKey key, core::CallContext context) override;
   core::awaitable<core::Result<void>> discard(core::DeadLetterKey key, core::CallContext context) override;
+  core::awaitable<core::Result<core::DeadLettersSwept>> sweep(core::DeadLetterSweep what, core::CallContext context) override;
 
  private:
   class Part;

@@ -68,6 +68,8 @@ core::Result<core::DeadLetter> get_dead(runtime::sqlite::Connection& c, const co
 /// Behind what waits. @return what is in the spool now
 core::Result<HeldByAction> replay(runtime::sqlite::Connection& c, const core::DeadLetterKey& key, std::int64_t now);
 core::Result<Held> discard(runtime::sqlite::Connection& c, const core::DeadLetterKey& key);
+/// Some of the letters that a sweep means. @return what went, by action (discarded: under no action); none: nothing is left
+core::Result<HeldByAction> sweep_some(runtime::sqlite::Connection& c, const core::DeadLetterSweep& what, std::int64_t now);
 
 }  // namespace table
 }  // namespace flexi::transports::spool
