@@ -5,6 +5,7 @@
 #include <charconv>
 #include <map>
 #include <set>
+#include <tuple>
 
 #include "runtime/page_budget.hpp"
 #include "transports/amqp/codec.hpp"
@@ -259,13 +260,15 @@ core::Error no_such_letter(const Looker& looker, const Shared& shared) {
 
 bool means(const core::DeadLetterKey& key, const DeadLetter& letter) { return letter.id == key.id && (key.action.empty() || letter.action == key.action); }
 
-/// The newest of each action and id: a process that dies before its acknowledgement leaves a letter twice.
+/// The newest of each action and id: a process that dies before its acknowledgement leaves a letter twice. What came without an id
+/// is another letter each time.
 class List final : public Looker {
  public:
   core::awaitable<Result<void>> look(const WorkQueue& work, Letters& letters) override {
     for (auto& letter : letters.taken) {
       auto read = read_dead_letter(work.action, work.queue, letter.message);
-      auto& newest = found[{read.action, read.id.str()}];
+      const std::size_t number = core::MessageId::parse(letter.message.message_id) ? 0 : found.size() + 1;
+      auto& newest = found[{read.action, read.id.str(), number}];
       if (newest.id.empty() || place_of(newest) < place_of(read)) newest = std::move(read);
     }
     co_return core::ok();
@@ -277,7 +280,7 @@ class List final : public Looker {
     std::sort(letters.begin(), letters.end(), [](auto& a, auto& b) { return place_of(b) < place_of(a); });
     return letters;
   }
-  std::map<std::pair<std::string, std::string>, DeadLetter> found;
+  std::map<std::tuple<std::string, std::string, std::size_t>, DeadLetter> found;
 };
 
 /// The newest of those that a key means, and of which actions they are.
