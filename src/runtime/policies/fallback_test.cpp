@@ -55,7 +55,8 @@ TEST_F(FallbackTest, WhatAWayMayHaveSentGoesByTheSameWayAgainAndByNoOther) {
   ScriptedHandler waiting;
   waiting.way = "amqp;queue=spool";
   const auto make = [&](Idempotent idempotent) {
-    return Fallback({{"amqp", a}, {"http", b}, {.name = "amqp", .handler = waiting, .again = true}}, {.failures = 2, .ejection = 1000ms}, idempotent, clock.now());
+    return Fallback({{"amqp", a}, {"http", b}, {.name = "amqp", .handler = waiting, .again = true}}, {.failures = 2, .ejection = 1000ms}, idempotent,
+                    clock.now());
   };
   auto fallback = make(Idempotent::no);
   for (auto& lost : {core::unavailable("cut off"), core::deadline_exceeded("no confirm")}) {

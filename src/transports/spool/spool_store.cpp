@@ -44,7 +44,8 @@ bool Store::adopt() {
     auto& error = adopted.error();
     auto& why = left[orphan->path()] = error.message + error.detail;
     if (const auto known = orphans_.find(orphan->path()); known == orphans_.end() || known->second != why)
-      log_.error("a dead process's spool can't be adopted, its messages wait there", {{"file", orphan->path()}, {"error", error.message}, {"detail", error.detail}});
+      log_.error("a dead process's spool can't be adopted, its messages wait there",
+                 {{"file", orphan->path()}, {"error", error.message}, {"detail", error.detail}});
   }
   orphans_ = std::move(left);
   orphan_count_.set(static_cast<double>(orphans_.size()));

@@ -118,7 +118,9 @@ TEST_F(SpoolTest, TheWaitingWaySpoolsAtOnceWhatMayBe) {
   options_.patience = std::chrono::hours(1);
   open();
   queue_.hold = true;  // nobody is asked for a confirm a second time
-  const auto waiting = [&](Request request) { return run(spool_->waiting().handle(std::move(request), core::CallContext::with_timeout(std::chrono::milliseconds(5000)))); };
+  const auto waiting = [&](Request request) {
+    return run(spool_->waiting().handle(std::move(request), core::CallContext::with_timeout(std::chrono::seconds(5))));
+  };
   EXPECT_EQ(waiting(log_request("m0")).value().way, "amqp;queue=spool");
   EXPECT_EQ(waiting(log_request("m1")).value().way, "amqp;queue=spool");
   EXPECT_EQ(waiting(log_request("s", Ack::stored)).error().kind, ErrorKind::unavailable);
