@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "runtime/log_sink.hpp"
+#include "runtime/metrics.hpp"
 #include "transports/spool/spool_directory.hpp"
 #include "transports/spool/spool_options.hpp"
 #include "transports/spool/spool_table.hpp"
