@@ -9,6 +9,7 @@ import rabbitmq as rabbit
 from amqp_support import Foreign, ready, settings, stored
 from conftest import envelope, eventually, post_log, run_cli
 from test_custom_actions import Service
+from test_page import Page, driver  # noqa: F401  the fixture
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +129,9 @@ def test_dead_letters_survive_a_restart_of_rabbitmq(server, url, make_instance, 
         envelope(client.delete(f"/dlq/{unique}"), 200)
 
 
-def test_the_spools_dead_letters_are_listed_while_rabbitmq_cant_be_asked(server, url, make_instance, make_gate, unique):
+@pytest.fixture
+def half_asked(server, url, make_instance, make_gate, unique):
+    """An instance whose spool has a dead letter, and whose RabbitMQ is away; the page of letters when it was there."""
     gate = make_gate(("127.0.0.1", server.port))
     instance = ready(make_instance(settings=settings(server.url_of(unique, gate.port), FLEXI_AMQP_MAX_BODY_BYTES="4096")).start())
     with instance.client() as client:
@@ -140,6 +143,12 @@ def test_the_spools_dead_letters_are_listed_while_rabbitmq_cant_be_asked(server,
         whole = eventually(lambda: (lambda body: body.get("data") and body)(client.get("/dlq").json()), "it is a dead letter of the spool", 60)
         assert whole["message"] == "ok" and len(whole["data"]) == 1
         gate.refuse()
+    return instance, whole, gate
+
+
+def test_the_spools_dead_letters_are_listed_while_rabbitmq_cant_be_asked(half_asked):
+    instance, whole, _ = half_asked
+    with instance.client() as client:
         part = eventually(lambda: (lambda body: body["message"] != "ok" and body)(envelope(client.get("/dlq"), 200)), "RabbitMQ is missed")
         assert part["data"] == whole["data"] and part["message"].startswith("there may be more: "), part
         listed = run_cli("dlq", "list", "--url", instance.url)
@@ -147,6 +156,23 @@ def test_the_spools_dead_letters_are_listed_while_rabbitmq_cant_be_asked(server,
         discarded = run_cli("dlq", "discard", "--all", "--url", instance.url)
         assert discarded.returncode != 0 and discarded.stdout == "1 discarded\n" and "there may be more" in discarded.stderr
         envelope(client.get("/dlq"), 503)
+
+
+def test_the_page_says_that_there_may_be_more(half_asked, driver):  # noqa: F811
+    instance, whole, gate = half_asked
+    gate.heal()
+    ready(instance)
+    page = Page(driver, instance.url)
+    assert page.text("failed-notice") == ""
+    gate.refuse()
+
+    def said():
+        page.one("failed-refresh").click()
+        return "there may be more" in page.text("failed-notice")
+
+    eventually(said, "the page says so", interval=0.3)
+    assert whole["data"][0]["reason"] in page.text("failed-list"), "and shows what it has"
+    driver.get("about:blank")
 
 
 def test_while_rabbitmqs_disk_is_full_messages_wait_in_the_spool(server, url, make_instance, unique):
