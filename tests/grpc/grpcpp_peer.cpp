@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The same contracts by grpc++, for tests of both roles:
-//   grpcpp_peer server                 logs.LogService and flexiconnect.v1's Logger and Actions on a free port; says "ready <endpoint>"
+//   grpcpp_peer server                 logs.LogService and flexiconnect.v1's Logger and Actions, and the gRPC project's
+//                                      TestService, on a free port; says "ready <endpoint>"
 //   grpcpp_peer client <target> <n>    calls each method of ours, n logs by unary calls and n by a stream; exit code 0: all right
 #include <google/protobuf/util/time_util.h>
 #include <grpcpp/grpcpp.h>
@@ -13,6 +14,7 @@
 #include "google/rpc/error_details.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "grpc/reflection/v1/reflection.grpc.pb.h"
+#include "grpc/testing/test.grpc.pb.h"
 #include "logs.grpc.pb.h"
 
 namespace v1 = flexiconnect::v1;
@@ -82,16 +84,70 @@ class Actions final : public v1::Actions::Service {
   std::atomic<int> cancelled_ = 0;
 };
 
+/// Source: https://github.com/grpc/grpc/blob/master/doc/interop-test-descriptions.md
+class TestService final : public grpc::testing::TestService::Service {
+  using Request = grpc::testing::StreamingOutputCallRequest;
+  using Response = grpc::testing::StreamingOutputCallResponse;
+
+  static void echo(grpc::ServerContext& context) {
+    const auto& asked = context.client_metadata();
+    for (auto& [key, value] : asked) {
+      if (key == "x-grpc-test-echo-initial") context.AddInitialMetadata("x-grpc-test-echo-initial", {value.data(), value.size()});
+      if (key == "x-grpc-test-echo-trailing-bin") context.AddTrailingMetadata("x-grpc-test-echo-trailing-bin", {value.data(), value.size()});
+    }
+  }
+  static grpc::Status status_of(const grpc::testing::EchoStatus& status) { return {static_cast<grpc::StatusCode>(status.code()), status.message()}; }
+  template <class Writer>
+  static void answer(const Request& request, Writer& writer) {
+    for (auto& wanted : request.response_parameters()) {
+      Response response;
+      response.mutable_payload()->set_body(std::string(static_cast<std::size_t>(wanted.size()), '\0'));
+      writer.Write(response);
+    }
+  }
+
+  grpc::Status EmptyCall(grpc::ServerContext*, const grpc::testing::Empty*, grpc::testing::Empty*) override { return grpc::Status::OK; }
+  grpc::Status UnaryCall(grpc::ServerContext* context, const grpc::testing::SimpleRequest* request, grpc::testing::SimpleResponse* response) override {
+    echo(*context);
+    if (request->has_response_status()) return status_of(request->response_status());
+    response->mutable_payload()->set_body(std::string(static_cast<std::size_t>(request->response_size()), '\0'));
+    return grpc::Status::OK;
+  }
+  grpc::Status StreamingOutputCall(grpc::ServerContext*, const Request* request, grpc::ServerWriter<Response>* writer) override {
+    answer(*request, *writer);
+    return grpc::Status::OK;
+  }
+  grpc::Status StreamingInputCall(grpc::ServerContext*, grpc::ServerReader<grpc::testing::StreamingInputCallRequest>* reader,
+                                  grpc::testing::StreamingInputCallResponse* response) override {
+    grpc::testing::StreamingInputCallRequest request;
+    std::size_t sum = 0;
+    while (reader->Read(&request)) sum += request.payload().body().size();
+    response->set_aggregated_payload_size(static_cast<int>(sum));
+    return grpc::Status::OK;
+  }
+  grpc::Status FullDuplexCall(grpc::ServerContext* context, grpc::ServerReaderWriter<Response, Request>* stream) override {
+    echo(*context);
+    Request request;
+    while (stream->Read(&request)) {
+      if (request.has_response_status()) return status_of(request.response_status());
+      answer(request, *stream);
+    }
+    return grpc::Status::OK;
+  }
+};
+
 int serve() {
   LogService log_service;
   Logger logger;
   Actions actions;
+  TestService test_service;
   int port = 0;
   grpc::ServerBuilder builder;
   builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(&log_service);
   builder.RegisterService(&logger);
   builder.RegisterService(&actions);
+  builder.RegisterService(&test_service);
   auto server = builder.BuildAndStart();
   if (!server) return 2;
   std::cout << "ready grpc://127.0.0.1:" << port << std::endl;

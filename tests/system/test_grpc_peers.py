@@ -80,6 +80,12 @@ def test_a_grpcpp_client_uses_every_kind_of_call(server):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.fixture(scope="module")
+def grpcpp_server():
+    with grpc_peers.Program(grpc_peers.BUILD / "grpcpp_peer", "server") as peer:
+        yield peer.endpoint
+
+
 @needs_grpcpp
 def test_our_client_uses_a_grpcpp_server():
     with grpc_peers.Program(grpc_peers.BUILD / "grpcpp_peer", "server") as peer:
@@ -95,6 +101,12 @@ def test_our_client_uses_a_grpcpp_server():
         assert call("wait", {}, "--timeout-ms", "200")["kind"] == "deadline_exceeded"
         eventually(lambda: call("cancelled", {})["data"] == 1, "the service hears that the caller left")
         assert call("logs.tail", {}, "--events", "500")["events"] == list(range(500))
+
+
+@needs_grpcpp
+@pytest.mark.parametrize("case", CASES)
+def test_our_client_is_right_with_a_grpcpp_server(grpcpp_server, case):
+    grpc_peers.interop_with_our_client(grpcpp_server, case)
 
 
 # --- grpcurl, as docs/grpc.md shows it ---
