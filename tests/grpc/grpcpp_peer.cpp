@@ -107,7 +107,8 @@ class TestService final : public grpc::testing::TestService::Service {
   }
 
   grpc::Status EmptyCall(grpc::ServerContext*, const grpc::testing::Empty*, grpc::testing::Empty*) override { return grpc::Status::OK; }
-  grpc::Status UnaryCall(grpc::ServerContext* context, const grpc::testing::SimpleRequest* request, grpc::testing::SimpleResponse* response) override {
+  grpc::Status UnaryCall(grpc::ServerContext* context, const grpc::testing::SimpleRequest* request,
+                         grpc::testing::SimpleResponse* response) override {
     echo(*context);
     if (request->has_response_status()) return status_of(request->response_status());
     response->mutable_payload()->set_body(std::string(static_cast<std::size_t>(request->response_size()), '\0'));

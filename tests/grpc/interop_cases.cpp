@@ -239,7 +239,8 @@ boost::asio::awaitable<void> contract_bulk(Channel& channel) {
     if (!message || !message.value()) break;
     ::flexiconnect::v1::Acknowledgement acknowledgement;
     check(acknowledgement.ParseFromString(*message.value()) && acknowledgement.has_reply(), "an acknowledgement is wrong");
-    check(acknowledgement.reply().id() == "bulk-" + std::to_string(acknowledgement.sequence()), "an acknowledgement's id is " + acknowledgement.reply().id());
+    const auto& id = acknowledgement.reply().id();
+    check(id == "bulk-" + std::to_string(acknowledgement.sequence()), "an acknowledgement's id is " + id);
     acknowledged.insert(acknowledgement.sequence());
   }
   check(co_await stream->finish(), Code::ok);

@@ -407,14 +407,15 @@ def ends(port, data, half_close=False, seconds=20):
 
 
 @pytest.mark.parametrize("via", ["grpc", "rpc"])
-@pytest.mark.parametrize("garbage", [b"\xff" * 100_000, b"\r\n\r\n\r\n", random.Random(1).randbytes(10_000), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"AMQP\x00\x00\x09\x01",
-                                     PREFACE + b"\xff" * 100, request()], ids=["ff", "lines", "random", "http", "amqp", "http2", "handle"])
+@pytest.mark.parametrize("garbage", [b"\xff" * 100_000, b"\r\n\r\n\r\n", random.Random(1).randbytes(10_000), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+                                     b"AMQP\x00\x00\x09\x01", PREFACE + b"\xff" * 100, request()], ids=["ff", "lines", "random", "http", "amqp", "http2", "handle"])
 def test_garbage_on_another_port_ends_its_connection(shared, via, garbage):
     ends(port_of(shared, via), garbage)
 
 
 @pytest.mark.parametrize("via, data", [
-    ("grpc", PREFACE[:-3]), ("grpc", PREFACE + b"\x00\x00\x64\x04\x00\x00\x00\x00\x00abc"), ("grpc", PREFACE + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00" + b"\x00\x00\x20\x01\x05\x00\x00\x00\x01abc"),
+    ("grpc", PREFACE[:-3]), ("grpc", PREFACE + b"\x00\x00\x64\x04\x00\x00\x00\x00\x00abc"),
+    ("grpc", PREFACE + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00" + b"\x00\x00\x20\x01\x05\x00\x00\x00\x01abc"),
     ("rpc", b"\x00\x00\x00\x00\x64\x00\x00\x00abcdefgh"), ("rpc", b"\x00\x00"), ("rpc", b"\x03\x00\x00\x00\x01\x00\x00\x00")])
 def test_a_frame_that_is_cut_short_ends_with_its_connection(shared, via, data):
     ends(port_of(shared, via), data, half_close=True)

@@ -45,7 +45,8 @@ void word(Reply& reply, std::string_view action, Ack ack, const std::string& mai
 
 }  // namespace
 
-Broker::Broker(BrokerRoutes routes) : administration_(routes.administration), idempotency_(routes.idempotency), max_payload_bytes_(routes.max_payload_bytes) {
+Broker::Broker(BrokerRoutes routes)
+    : administration_(routes.administration), idempotency_(routes.idempotency), max_payload_bytes_(routes.max_payload_bytes) {
   for (auto& route : routes.actions) {
     if (find(route.action)) throw std::invalid_argument("action '" + route.action + "' is routed twice");
     routes_.push_back(std::make_unique<Route>(route, routes));

@@ -70,7 +70,8 @@ void BrokerOptions::describe(runtime::OptionVisitor& v) {
 Problems BrokerOptions::validate() const {
   Problems problems;
   if (attempt_timeout.count() < 0) problems.push_back({"attempt_timeout", "must not be negative"});
-  if (max_payload_bytes < 1024 || max_payload_bytes > (1 << 28)) problems.push_back({"max_payload_bytes", "must be 1024 to " + std::to_string(1 << 28)});
+  if (max_payload_bytes < 1024 || max_payload_bytes > (1 << 28))
+    problems.push_back({"max_payload_bytes", "must be 1024 to " + std::to_string(1 << 28)});
   append_problems(problems, "auth", auth.validate());
   append_problems(problems, "log", log.validate());
   append_problems(problems, "mail", mail.validate());

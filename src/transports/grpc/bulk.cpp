@@ -121,7 +121,8 @@ class Bulk {
     return core::ok();
   }
 
-  core::awaitable<void> work(std::uint64_t sequence, std::size_t size, core::Request request, core::CallContext context, Asking asking, std::list<Running>::iterator entry) {
+  core::awaitable<void> work(std::uint64_t sequence, std::size_t size, core::Request request, core::CallContext context, Asking asking,
+                             std::list<Running>::iterator entry) {
     std::optional<core::Result<core::Reply>> result;
     try {
       result.emplace(co_await surface_.handler(side_, asking.action).handle(std::move(request), std::move(context)));

@@ -463,11 +463,15 @@ std::optional<std::pair<std::uint32_t, std::string>> next_message(RawPeer& peer)
 }
 
 TEST_F(FakePeer, ACallThatNeverBeganIsMadeOnceMore) {
-  const auto refuse = [](RawPeer& peer, std::uint32_t stream) { peer.send(frame(NGHTTP2_RST_STREAM, 0, stream, big_endian(NGHTTP2_REFUSED_STREAM, 4))); };
-  const auto leave = [](RawPeer& peer, std::uint32_t) { peer.send(frame(NGHTTP2_GOAWAY, 0, 0, big_endian(0, 4) + big_endian(NGHTTP2_NO_ERROR, 4))); };
-  const auto break_off = [](RawPeer& peer, std::uint32_t stream) { peer.send(frame(NGHTTP2_RST_STREAM, 0, stream, big_endian(NGHTTP2_INTERNAL_ERROR, 4))); };
+  using Answer = std::function<void(RawPeer&, std::uint32_t)>;
+  const auto reset = [](std::uint32_t error) {
+    return [error](RawPeer& peer, std::uint32_t stream) { peer.send(frame(NGHTTP2_RST_STREAM, 0, stream, big_endian(error, 4))); };
+  };
+  const Answer refuse = reset(NGHTTP2_REFUSED_STREAM), break_off = reset(NGHTTP2_INTERNAL_ERROR);
+  const auto goaway = frame(NGHTTP2_GOAWAY, 0, 0, big_endian(0, 4) + big_endian(NGHTTP2_NO_ERROR, 4));
+  const Answer leave = [&](RawPeer& peer, std::uint32_t) { peer.send(goaway); };
   const std::string sent(100'000, 'x');
-  for (auto& [first, moves] : std::initializer_list<std::pair<std::function<void(RawPeer&, std::uint32_t)>, bool>>{{refuse, true}, {leave, true}, {break_off, false}}) {
+  for (auto& [first, moves] : std::initializer_list<std::pair<Answer, bool>>{{refuse, true}, {leave, true}, {break_off, false}}) {
     std::atomic<int> requests = 0;
     std::string bytes;
     FakeServer server([&](RawPeer& peer) {

@@ -145,7 +145,9 @@ void ClientCall::conclude(Status status, core::Sent sent) {
 }
 
 /// Copies what nghttp2 may still refer to.
-CallStart ClientCall::again() { return {.path = start_.path, .metadata = start_.metadata, .context = start_.context, .unary = true, .packed = out_.take_back()}; }
+CallStart ClientCall::again() {
+  return {.path = start_.path, .metadata = start_.metadata, .context = start_.context, .unary = true, .packed = out_.take_back()};
+}
 
 void ClientCall::give_up(Status status) {
   if (done_) return;

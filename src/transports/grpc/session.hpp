@@ -108,7 +108,8 @@ class Session {
   int ping_strikes_ = 0;
   std::int32_t last_stream_ = 0;  ///< the highest that the peer has begun
   bool peer_settings_ = false, settings_acked_ = false, ping_out_ = false;
-  bool started_ = false, writing_ = false, posted_ = false, closing_ = false, orderly_ = false, broken_ = false, writer_done_ = false, reading_ = false;
+  bool started_ = false, writing_ = false, posted_ = false, broken_ = false, writer_done_ = false, reading_ = false;
+  bool closing_ = false, orderly_ = false;  ///< orderly_: no fault of the peer's, so it may still take its answers
 };
 
 }  // namespace flexi::transports::grpc
