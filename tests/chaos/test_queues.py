@@ -95,3 +95,31 @@ def test_a_full_queue_refuses_and_recovers(make_system):
         load.wait_for(100)
     assert set(load.answers) == {202, 429}
     system.check(load)
+
+
+def handle_request(name, data):
+    """flexiconnect.v1.HandleRequest{log: {name, data}, ack: ACK_ACCEPTED} as bytes."""
+    def field(tag, content):
+        size, length = len(content), b""
+        while size > 127:
+            size, length = size >> 7, length + bytes([size & 127 | 128])
+        return bytes([tag << 3 | 2]) + length + bytes([size]) + content
+
+    return field(3, field(1, name) + field(2, data)) + bytes([7 << 3, 1])
+
+
+def test_a_log_of_any_accepted_size_reaches_a_logger_of_its_own(system):  # noqa: F811
+    """The queue hands it on as JSON over HTTP, whose body may be 1 MiB; by gRPC more fits into a message."""
+    grpc = pytest.importorskip("grpc", reason="not run: grpcio is not installed (make deps-test)")
+    with system.broker.client() as client:
+        target = next(row["endpoint"].split("://")[1] for row in client.get("/system").json()["data"]["listening"] if row["via"] == "grpc")
+    fits = b"\n" * (((1 << 20) - len('{"name":"load","data":""}')) // 2)
+    with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        handle = channel.unary_unary("/flexiconnect.v1.Broker/Handle")
+        for data in (fits + b"\n", b"x" * (2 << 20)):
+            with pytest.raises(grpc.RpcError) as refused:
+                handle(handle_request(b"load", data), timeout=30)
+            assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        handle(handle_request(b"load", fits), timeout=30)
+    eventually(lambda: sum(system.stored().values()) == 1, "it is stored")
+    assert system.dead_letters() == []
