@@ -9,6 +9,7 @@
     FLEXI_TEST_AMQP_URL       amqp://guest:guest@127.0.0.1:PORT/%2F; the server may still be starting
     FLEXI_TEST_RABBITMQCTL    rabbitmqctl of this server
     FLEXI_TEST_RABBITMQEVAL   evaluates one Erlang expression in it, in a fifth of the time
+    FLEXI_TEST_AMQPS          port of its TLS listener, and the folder of certificates for it (Server.tls)
 
 From Python: Server. It ends with whoever started it, however that ends: the supervisor watches the pipe to it (and a pid, if
 told), and its own children get SIGKILL when it dies. Runs as root or not.
@@ -42,7 +43,7 @@ PR_SET_PDEATHSIG = 1
 def why_not():
     """Why there can be no server here; none: there can."""
     missing = [str(p) for p in (SCRIPTS / "rabbitmq-server", SCRIPTS / "rabbitmqctl") if not p.exists()]
-    missing += [name for name in ("erl", "epmd") if not shutil.which(name)]
+    missing += [name for name in ("erl", "epmd", "openssl") if not shutil.which(name)]
     return f"not run: no RabbitMQ here ({', '.join(missing)} missing; apt-get install rabbitmq-server)" if missing else None
 
 
@@ -72,7 +73,7 @@ class Ports:
 def plan(folder):
     """What a server in `folder` will be, before it is."""
     ports = Ports()
-    made = {"folder": str(folder), "port": ports.take(), "dist": ports.take(), "epmd": ports.take()}
+    made = {"folder": str(folder), "port": ports.take(), "dist": ports.take(), "epmd": ports.take(), "tls": ports.take()}
     made["url"] = f"amqp://guest:guest@127.0.0.1:{made['port']}/%2F"
     made["node"] = f"flexi-{made['port']}@localhost"
     made["ctl"] = str(folder / "rabbitmqctl")
@@ -82,7 +83,8 @@ def plan(folder):
 
 def environment(made):
     """What tests look at."""
-    return {"FLEXI_TEST_AMQP_URL": made["url"], "FLEXI_TEST_RABBITMQCTL": made["ctl"], "FLEXI_TEST_RABBITMQEVAL": made["eval"]}
+    return {"FLEXI_TEST_AMQP_URL": made["url"], "FLEXI_TEST_RABBITMQCTL": made["ctl"], "FLEXI_TEST_RABBITMQEVAL": made["eval"],
+            "FLEXI_TEST_AMQPS": f"{made['tls']} {made['folder']}/tls"}
 
 
 def erlang_environment(made):
@@ -101,6 +103,24 @@ def erlang_environment(made):
     }
 
 
+def make_certificates(folder):
+    """ca.pem signed server.pem, for the name localhost alone, and client.pem; other-ca.pem signed other-client.pem. Keys: .key"""
+    if folder.exists():
+        return
+    folder.mkdir()
+
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    for ca, leaves in (("ca", ("server", "client")), ("other-ca", ("other-client",))):
+        key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        openssl("req", "-x509", *key, "-days", "2", "-subj", f"/CN={ca}", "-keyout", f"{ca}.key", "-out", f"{ca}.pem")
+        for leaf in leaves:
+            openssl("req", *key, "-subj", f"/CN={leaf}", "-addext", "subjectAltName=DNS:localhost", "-keyout", f"{leaf}.key", "-out", f"{leaf}.csr")
+            openssl("x509", "-req", "-in", f"{leaf}.csr", "-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-CAcreateserial", "-days", "2",
+                    "-copy_extensions", "copy", "-out", f"{leaf}.pem")
+
+
 def prepare(made):
     """The files of a server in its folder."""
     folder = pathlib.Path(made["folder"])
@@ -111,8 +131,13 @@ def prepare(made):
         cookie.write_text("".join(random.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ") for _ in range(20)))
         cookie.chmod(0o400)
     (folder / "enabled_plugins").write_text("[].\n")
+    make_certificates(folder / "tls")
+    # A client need not show a certificate; one that is shown must be right.
     (folder / "rabbitmq.conf").write_text("log.file.level = info\nlog.console = false\ndisk_free_limit.absolute = 10MB\n"
-                                          "raft.wal_max_size_bytes = 67108864\n")
+                                          "raft.wal_max_size_bytes = 67108864\n"
+                                          f"listeners.ssl.1 = 127.0.0.1:{made['tls']}\nssl_options.cacertfile = {folder}/tls/ca.pem\n"
+                                          f"ssl_options.certfile = {folder}/tls/server.pem\nssl_options.keyfile = {folder}/tls/server.key\n"
+                                          "ssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = false\n")
     exports = "".join(f"export {name}='{value}'\n" for name, value in erlang_environment(made).items())
     scripts = {
         made["ctl"]: f"#!/bin/sh\n{exports}exec {SCRIPTS}/rabbitmqctl \"$@\"\n",
@@ -282,7 +307,8 @@ class Server:
         if "FLEXI_TEST_AMQP_URL" not in os.environ:
             return None
         url = os.environ["FLEXI_TEST_AMQP_URL"]
-        server = cls({"url": url, "port": int(url.rsplit(":", 1)[1].split("/")[0]), "ctl": os.environ["FLEXI_TEST_RABBITMQCTL"],
+        tls, folder = os.environ["FLEXI_TEST_AMQPS"].split(" ", 1)
+        server = cls({"tls": int(tls), "folder": folder.removesuffix("/tls"), "url": url, "port": int(url.rsplit(":", 1)[1].split("/")[0]), "ctl": os.environ["FLEXI_TEST_RABBITMQCTL"],
                       "eval": os.environ["FLEXI_TEST_RABBITMQEVAL"]})
         server.wait_until_ready()
         return server
@@ -350,6 +376,14 @@ class Server:
     def url_of(self, vhost, port=None):
         """Of another vhost, or through a gate."""
         return f"amqp://guest:guest@127.0.0.1:{port or self.port}/{vhost.replace('/', '%2F')}"
+
+    @property
+    def tls_port(self):
+        return self.made["tls"]
+
+    def tls(self, name):
+        """A file of the TLS listener's: see make_certificates."""
+        return f"{self.made['folder']}/tls/{name}"
 
     def ctl(self, *arguments):
         done = subprocess.run([self.made["ctl"], *arguments], capture_output=True, text=True, timeout=120)

@@ -293,7 +293,7 @@ def test_all_ways_of_administration_find_the_dead_letters(flexi, other, unique):
 
 def test_many_dead_letters_by_page_by_command_line_and_by_http(make_instance, vhost, unique):
     """More than a look takes in: pages, one shown, all replayed and stored, the rest discarded."""
-    many = 60
+    many = 150
     instance = ready(make_instance(settings=settings(vhost.url, FLEXI_AMQP_BROWSE_MESSAGES="50")).start())
     with instance.client() as client, Foreign(vhost.url) as other:
         def poison(count, first=0):

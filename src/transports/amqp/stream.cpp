@@ -94,7 +94,12 @@ core::awaitable<core::Result<void>> Stream::shake_hands(const Endpoint& endpoint
     co_await flush(ec);
     if (ec) co_return failed("handshake", "the connection was closed");
     if (done == 1) co_return core::ok();
-    if (wants != SSL_ERROR_WANT_READ) co_return failed("handshake", X509_verify_cert_error_string(SSL_get_verify_result(ssl)));
+    if (wants != SSL_ERROR_WANT_READ) {
+      // Which check failed says more than that one did.
+      const auto verified = SSL_get_verify_result(ssl);
+      if (verified != X509_V_OK) ERR_clear_error();
+      co_return failed("handshake", verified == X509_V_OK ? "refused" : X509_verify_cert_error_string(verified));
+    }
     co_await feed(ec);
     if (ec) co_return failed("handshake", "the connection was closed");
   }
