@@ -31,19 +31,20 @@ void AmqpOptions::describe(runtime::OptionVisitor& v) {
   v.field("tls_key_file", tls_key_file, "PEM key of that certificate");
   v.field("tls_verify", tls_verify, "Check RabbitMQ's certificate and its host name");
   v.field("prefix", prefix, "Stands before every exchange and queue name, for several systems in one virtual host");
-  v.field("prefetch", prefetch, "Messages of one queue taken and not yet finished");
+  v.field("prefetch", prefetch, "Messages of one queue taken and not yet finished; with max_body_bytes it bounds the memory they take");
   v.field("concurrency", concurrency, "Messages of one queue handled at once; 1 keeps the queue's order");
   v.field("confirm_window", confirm_window, "Messages sent and not yet confirmed");
   v.field("max_waiting", max_waiting, "Publishes under way; one more is refused with 429");
   v.field("max_waiting_bytes", max_waiting_bytes, "Bytes of the same, likewise");
   v.field("max_body_bytes", max_body_bytes, "Larger messages are refused");
   v.field("max_waiters", max_waiters, "Callers that may wait for `stored`; one more is refused with 429");
-  v.field("max_transient", max_transient, "Log-ins that may wait in RabbitMQ's memory; one more is refused");
+  v.field("max_transient", max_transient, "Log-ins that may wait in RabbitMQ; one more is refused. Part of flexi.logins: another number puts it out of order until it is deleted");
   v.field("retry_steps", retry_steps, "Retry queues with growing delays for each queue; 0: nothing is tried again");
   v.field("retry_delay", retry_delay, "Pause before the second attempt");
   v.field("retry_factor", retry_factor, "Growth of the pause from step to step");
   v.field("max_attempts", max_attempts, "Failed attempts after which a message is dead-lettered; an outage, in which nobody takes it, does not count");
-  v.field("delivery_limit", delivery_limit, "Deliveries without an answer (crashes) after which RabbitMQ dead-letters a message");
+  v.field("delivery_limit", delivery_limit, "Deliveries without an answer (crashes) after which RabbitMQ dead-letters a message. Part of the queues: once they are there, another number "
+          "puts every one of them out of order until it is migrated (docs/operations.md)");
   v.field("attempt_timeout", attempt_timeout, "What one attempt may take");
   v.field("max_wait", max_wait, "How long a caller without a deadline waits");
   v.field("request_timeout", request_timeout, "Of a request from flexi.requests that names no time-out");

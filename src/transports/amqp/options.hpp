@@ -18,7 +18,7 @@ struct AmqpOptions {
   std::string tls_key_file{};              ///< PEM key of it
   bool tls_verify = true;                  ///< check RabbitMQ's certificate and its host name
   std::string prefix{};                    ///< stands before every exchange and queue name: several systems in one virtual host
-  std::int64_t prefetch = 200;             ///< messages of one queue taken and not yet finished, per process
+  std::int64_t prefetch = 200;             ///< messages of one queue taken and not yet finished, per process; all their bodies are in memory
   std::int64_t concurrency = 64;           ///< messages of one queue handled at once, per process; 1 keeps the queue's order
   std::int64_t confirm_window = 1'000;     ///< messages sent and not yet confirmed
   std::int64_t max_waiting = 20'000;       ///< publishes under way, waiting or unconfirmed; one more is `overloaded`
@@ -30,7 +30,7 @@ struct AmqpOptions {
   std::chrono::milliseconds retry_delay{1'000};  ///< before the second attempt; names the retry queue, so it may be changed freely
   double retry_factor = 5;                 ///< growth of the delay from step to step
   std::int64_t max_attempts = 8;           ///< failures after which a message is dead-lettered; those where nobody took it don't count
-  std::int64_t delivery_limit = 20;        ///< deliveries without an answer (crashes) after which RabbitMQ dead-letters
+  std::int64_t delivery_limit = 20;        ///< deliveries without an answer (crashes) after which RabbitMQ dead-letters; part of the queues: with another number those that are there are out of order
   std::chrono::milliseconds attempt_timeout{30'000};   ///< what one attempt may take
   std::chrono::milliseconds max_wait{300'000};         ///< how long a caller without a deadline waits
   std::chrono::milliseconds request_timeout{10'000};   ///< of a request from flexi.requests that names none
