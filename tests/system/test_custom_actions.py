@@ -336,7 +336,7 @@ def test_nothing_accepted_is_lost_when_the_process_is_killed(make_instance, serv
     """Accepted while the service is down; killed; started again; delivered."""
     port = service.port
     service.close()
-    instance = instance_for(make_instance, f"http://127.0.0.1:{port}/do", {"FLEXI_QUEUE_RETRY_DELAY": "100ms", "FLEXI_QUEUE_MAX_ATTEMPTS": "1000"})
+    instance = instance_for(make_instance, f"http://127.0.0.1:{port}/do", {"FLEXI_QUEUE_RETRY_DELAY": "100ms"})
     with instance.client() as client:
         ids = {ask(client, {"n": number}, via="amqp", ack="accepted").headers["x-flexi-id"] for number in range(20)}
     instance.kill()

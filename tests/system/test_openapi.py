@@ -92,10 +92,11 @@ def test_every_operation_answers_as_documented(http, existing, method, path):
             assert response.headers["content-type"].split(";")[0] in operation(method, path)["responses"]["200"]["content"]
         return
     query = {parameter["name"]: parameter["example"] for parameter in parameters(method, path) if parameter["in"] == "query" and "example" in parameter}
+    required = any(parameter.get("required") for parameter in parameters(method, path) if parameter["in"] == "query")
     statuses = []
     for url in urls(method, path, existing):
         for body in bodies(method, path):
-            for chosen in ([{}, query] if query else [{}]):
+            for chosen in ([query] if required else [{}, query] if query else [{}]):
                 response = http.request(method.upper(), url, json=body, params=chosen)
                 check(response, method, path)
                 statuses.append(response.status_code)

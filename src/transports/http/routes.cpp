@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transports/http/routes.hpp"
 
+#include <algorithm>
+
 #include "core/request.hpp"
 #include "runtime/json.hpp"
 
@@ -77,16 +79,15 @@ Method method_from(std::string_view token) {
 
 RouteMatch find_route(Method method, std::string_view path) {
   if (method == Method::head) method = Method::get;
-  // A literal path goes before a pattern: /logs/tail is no id.
-  RouteMatch found;
+  // A literal path goes before a pattern, whatever the method: /logs/tail and /dlq/replay are no ids.
+  const bool literal = std::any_of(std::begin(kRoutes), std::end(kRoutes), [path](auto& route) { return route.pattern == path; });
   for (auto& route : kRoutes) {
     RouteMatch match;
-    if (route.method != method || !fits(route, path, match)) continue;
+    if (route.method != method || (literal && route.pattern != path) || !fits(route, path, match)) continue;
     match.route = &route;
-    if (match.parameter.empty()) return match;
-    found = match;
+    return match;
   }
-  return found;
+  return {};
 }
 
 const Route* any_route(std::string_view path) {

@@ -229,6 +229,29 @@ TEST_F(SpoolTest, DeadLettersOfSeveralActionsUnderOneIdAreToldApart) {
   EXPECT_EQ(spool_->status().bytes, 0);
 }
 
+TEST_F(SpoolTest, ASweepReplaysOrDiscardsAllDeadLetters) {
+  queue_.judge = [](const Request&) -> std::optional<core::Error> { return core::invalid_argument("too long for RabbitMQ"); };
+  open();
+  queue_.up = false;
+  spool(0, 250);
+  queue_.up = true;
+  ASSERT_TRUE(drained());
+  ASSERT_EQ(spool_->status().dead_letters, 250);
+  core::DeadLetterSweep sweep{.action = "mail", .before = std::chrono::system_clock::now()};
+  EXPECT_EQ(run(spool_->sweep(sweep, {})).value().letters, 0u);
+  sweep.action.clear();
+  auto replayed = run(spool_->sweep(sweep, {})).value();
+  EXPECT_EQ(replayed.letters, 250u) << "more than one transaction's";
+  EXPECT_FALSE(replayed.more);
+  ASSERT_TRUE(drained());
+  EXPECT_EQ(spool_->status().dead_letters, 250) << "they die again";
+  EXPECT_EQ(run(spool_->sweep(sweep, {})).value().letters, 0u) << "newer than `before`";
+  sweep = {.fate = core::DeadLetterSweep::Fate::discard, .before = std::chrono::system_clock::now()};
+  EXPECT_EQ(run(spool_->sweep(sweep, {})).value().letters, 250u);
+  EXPECT_EQ(spool_->status().dead_letters, 0);
+  EXPECT_EQ(spool_->status().bytes, 0);
+}
+
 TEST_F(SpoolTest, AFrozenQueueIsWaitedForOnlySoLong) {
   options_.patience = std::chrono::milliseconds(20);
   open();
