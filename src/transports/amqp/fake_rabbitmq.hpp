@@ -71,6 +71,7 @@ class FakeRabbitMq {
   bool blocked() const { return blocked_; }
 
   std::atomic<Answer> answer{Answer::ack};
+  std::atomic<bool> mended{false};  ///< fatal_queue can be declared now
 
  private:
   struct Peer {
@@ -140,7 +141,7 @@ class FakeRabbitMq {
       case AMQP_CONFIRM_SELECT_METHOD: return reply(AMQP_CONFIRM_SELECT_OK_METHOD, nothing);
       case AMQP_QUEUE_DECLARE_METHOD: {
         auto& m = *static_cast<amqp_queue_declare_t*>(decoded.value());
-        if (!manners_.fatal_queue.empty() && view_of(m.queue) == manners_.fatal_queue) {
+        if (!manners_.fatal_queue.empty() && view_of(m.queue) == manners_.fatal_queue && !mended) {
           amqp_channel_close_t missing{404, amqp_cstring_bytes("NOT_FOUND - no queue"), 50, 10};
           if (m.passive) return reply(AMQP_CHANNEL_CLOSE_METHOD, &missing);
           amqp_connection_close_t close{541, amqp_cstring_bytes("INTERNAL_ERROR - Feature `transient_nonexcl_queues` is deprecated."), 50, 10};

@@ -80,6 +80,7 @@ TEST_F(AmqpPublisher, AnOldRabbitMqIsSaid) {
 
 TEST_F(AmqpPublisher, AQueueThatRabbitMqClosesTheConnectionForIsLeftOutAndTheOthersWork) {
   FakeRabbitMq server({.version = "4.3.0", .fatal_queue = "flexi.logins"});
+  options.recheck = 3s;
   connect(server.url());
   const auto works = publish();
   ASSERT_TRUE(works) << works.error().message << works.error().detail;
@@ -94,6 +95,10 @@ TEST_F(AmqpPublisher, AQueueThatRabbitMqClosesTheConnectionForIsLeftOutAndTheOth
   EXPECT_EQ(refused.error().kind, ErrorKind::unavailable);
   EXPECT_EQ(refused.error().sent, Sent::no);
   EXPECT_EQ(server.connections(), 2);
+  server.mended = true;
+  for (const auto until = std::chrono::steady_clock::now() + 20s; !readiness.ready() && std::chrono::steady_clock::now() < until;) ASSERT_TRUE(publish());
+  EXPECT_TRUE(readiness.ready()) << readiness.to_json();
+  EXPECT_EQ(server.connections(), 3) << "tried over a connection of its own";
 }
 
 TEST_F(AmqpPublisher, AnythingElseIsSaid) {

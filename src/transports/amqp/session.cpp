@@ -70,7 +70,6 @@ core::awaitable<void> Session::run() {
       const auto why = connection.why_over().value_or(core::unavailable("the service is stopping"));
       if (!stopping_) shared_.health.report(name_, why.message, why.detail);
       user_.on_down(why, true);
-      fatal_.clear();
     } else {
       ++failures;
       const auto why = opened ? core::unavailable("the service is stopping") : opened.error();
@@ -107,12 +106,29 @@ core::awaitable<void> Session::keep(Connection& connection) {
     if (connection.over() || stopping_ || !(again_ || trouble)) continue;
     if (again_ && Clock::now() < declared_at_ + kDeclarePause) continue;
     again_ = false;
+    if (!fatal_.empty()) co_await try_fatal();
+    if (connection.over() || stopping_) continue;
     declared_at_ = Clock::now();
     auto declared = co_await shared_.topology.declare(connection, kTopologyChannel, fatal_);
     if (!declared || (declared.value() == problems_ && user_.own_problems().empty())) continue;
     problems_ = std::move(declared).value();
     co_await user_.on_problems(problems_);
     report();
+  }
+}
+
+/// What costs connections may do so to one that nobody uses.
+core::awaitable<void> Session::try_fatal() {
+  for (auto& [name, problem] : Problems(fatal_)) {
+    auto others = fatal_;
+    others.erase(name);
+    Connection probe(scope_.executor(), shared_.endpoint, shared_.options, shared_.log, "flexiconnect " + name_ + " declares");
+    probe_ = &probe;
+    auto opened = co_await probe.open();
+    if (opened && !stopping_ && co_await shared_.topology.declare(probe, kTopologyChannel, others)) fatal_.erase(name);
+    probe_ = nullptr;
+    co_await probe.finish();
+    if (stopping_) co_return;
   }
 }
 
@@ -141,6 +157,7 @@ core::awaitable<void> Session::pause(unsigned failures) {
 core::awaitable<void> Session::stop() {
   stopping_ = true;
   timer_.cancel();
+  if (probe_) probe_->fail(core::unavailable("the service is stopping"));
   if (current_) {
     current_->leave();
     // Still connecting: nobody to say good-bye to.

@@ -76,6 +76,7 @@ class Session {
   core::awaitable<void> run();
   core::awaitable<core::Result<void>> set_up(Connection& connection);
   core::awaitable<void> keep(Connection& connection);
+  core::awaitable<void> try_fatal();
   core::awaitable<void> pause(unsigned failures);
   void report();
 
@@ -85,8 +86,9 @@ class Session {
   runtime::TaskScope scope_;
   boost::asio::steady_timer timer_;
   Connection* current_ = nullptr;
+  Connection* probe_ = nullptr;
   Problems problems_;
-  Problems fatal_;  ///< those of them that cost a connection: left out until one that worked is lost
+  Problems fatal_;  ///< those of them that cost a connection: left out of this one, and tried over others
   core::CallContext::Clock::time_point declared_at_{};
   bool stopping_ = false, again_ = false;
   std::minstd_rand random_{std::random_device{}()};
