@@ -350,14 +350,17 @@ TEST_P(Transports, ACallEndsByItsDeadline) {
     co_await asio::this_coro::throw_if_cancelled(false);
     asio::cancellation_signal signal;
     asio::steady_timer timer(co_await asio::this_coro::executor, 200ms);
-    timer.async_wait([&signal](boost::system::error_code ec) {
-      if (!ec) signal.emit(asio::cancellation_type::terminal);
+    // The client has the same deadline: a timer that has passed, too, is told after the call's end, when the signal is gone.
+    const auto over = std::make_shared<bool>(false);
+    timer.async_wait([&signal, over](boost::system::error_code ec) {
+      if (!ec && !*over) signal.emit(asio::cancellation_type::terminal);
     });
     auto one = [](core::Client* c2, std::optional<Result<Reply>>* r2) -> asio::awaitable<void> {
       co_await asio::this_coro::throw_if_cancelled(false);
       r2->emplace(co_await c2->handle(custom_request("wait"), CallContext::with_timeout(200ms)));
     }(c, r);
     co_await asio::co_spawn(timer.get_executor(), std::move(one), asio::bind_cancellation_slot(signal.slot(), use_awaitable));
+    *over = true;
   }(client.get(), &result);
   run(std::move(work));
   ASSERT_TRUE(result && !*result);
