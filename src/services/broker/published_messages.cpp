@@ -306,15 +306,24 @@ core::awaitable<void> PublishedMessages::settle_gone(CallContext context) {
   for (auto& [action, ids] : ended) (void)co_await ports_.store.discard(action, std::move(ids), within(context, kPatience));
 }
 
-core::awaitable<void> PublishedMessages::replayed(MessageId id, CallContext context) {
-  auto work = [](PublishedMessages* self, MessageId id, CallContext context) -> core::awaitable<bool> {
-    auto rows = co_await self->ports_.store.find(id, context);
+core::awaitable<void> PublishedMessages::replayed(core::DeadLetterKey key, CallContext context) {
+  auto work = [](PublishedMessages* self, core::DeadLetterKey key, CallContext context) -> core::awaitable<bool> {
+    auto rows = co_await self->ports_.store.find(key.id, context);
     if (!rows) co_return false;
-    for (auto& row : rows.value()) co_await self->mark(row.action, {id}, Published::State::under_way, context);
+    for (auto& row : rows.value())
+      if (key.action.empty() || row.action == key.action) co_await self->mark(row.action, {key.id}, Published::State::under_way, context);
     for (auto& [action, followed] : self->followed_) followed.listed = -1;
     co_return true;
   };
-  co_await there(scope_.executor(), work(this, std::move(id), within(context, kPatience)));
+  co_await there(scope_.executor(), work(this, std::move(key), within(context, kPatience)));
+}
+
+core::awaitable<void> PublishedMessages::swept() {
+  auto work = [](PublishedMessages* self) -> core::awaitable<bool> {
+    for (auto& [action, followed] : self->followed_) followed.listed = -1;
+    co_return true;
+  };
+  co_await there(scope_.executor(), work(this));
 }
 
 core::awaitable<void> PublishedMessages::discarded(MessageId id, std::string action, CallContext context) {
@@ -375,18 +384,24 @@ core::awaitable<Result<std::optional<Receipt>>> PublishedMessages::find(MessageI
   co_return best;
 }
 
-core::awaitable<Result<void>> PublishedLetters::replay(MessageId id, CallContext context) {
-  auto done = co_await letters_.replay(id, context);
-  if (done) co_await messages_.replayed(std::move(id), std::move(context));
+core::awaitable<Result<void>> PublishedLetters::replay(core::DeadLetterKey key, CallContext context) {
+  auto done = co_await letters_.replay(key, context);
+  if (done) co_await messages_.replayed(std::move(key), std::move(context));
   co_return done;
 }
 
-core::awaitable<Result<void>> PublishedLetters::discard(MessageId id, CallContext context) {
+core::awaitable<Result<void>> PublishedLetters::discard(core::DeadLetterKey key, CallContext context) {
   // Its action is asked for before: the id may be another message's too.
-  auto letter = co_await letters_.get(id, context);
+  auto letter = co_await letters_.get(key, context);
   if (!letter) co_return letter.error();
-  auto done = co_await letters_.discard(id, context);
-  if (done) co_await messages_.discarded(std::move(id), std::move(letter.value().action), std::move(context));
+  auto done = co_await letters_.discard(key, context);
+  if (done) co_await messages_.discarded(std::move(key.id), std::move(letter.value().action), std::move(context));
+  co_return done;
+}
+
+core::awaitable<Result<core::DeadLettersSwept>> PublishedLetters::sweep(core::DeadLetterSweep what, CallContext context) {
+  auto done = co_await letters_.sweep(std::move(what), std::move(context));
+  co_await messages_.swept();
   co_return done;
 }
 

@@ -64,8 +64,10 @@ class PublishedMessages final : public core::Handler, public core::ReceiptSource
   core::awaitable<core::Result<std::vector<core::Account>>> accounts(core::CallContext context) override;
 
   /// An operator's replay or discard of a dead letter has been done.
-  core::awaitable<void> replayed(core::MessageId id, core::CallContext context);
+  core::awaitable<void> replayed(core::DeadLetterKey key, core::CallContext context);
   core::awaitable<void> discarded(core::MessageId id, std::string action, core::CallContext context);
+  /// Many left the dead letters at once: which ones, the next look tells.
+  core::awaitable<void> swept();
 
   /// Begins to ask; each action's store by its own. Once.
   void start(std::map<std::string, Ask> stores, std::chrono::milliseconds period = std::chrono::seconds(1));
@@ -126,11 +128,12 @@ class PublishedLetters final : public core::DeadLetters {
   core::awaitable<core::Result<core::DeadLetterPage>> list(unsigned limit, std::string cursor, core::CallContext context) override {
     return letters_.list(limit, std::move(cursor), std::move(context));
   }
-  core::awaitable<core::Result<core::DeadLetter>> get(core::MessageId id, core::CallContext context) override {
-    return letters_.get(std::move(id), std::move(context));
+  core::awaitable<core::Result<core::DeadLetter>> get(core::DeadLetterKey key, core::CallContext context) override {
+    return letters_.get(std::move(key), std::move(context));
   }
-  core::awaitable<core::Result<void>> replay(core::MessageId id, core::CallContext context) override;
-  core::awaitable<core::Result<void>> discard(core::MessageId id, core::CallContext context) override;
+  core::awaitable<core::Result<void>> replay(core::DeadLetterKey key, core::CallContext context) override;
+  core::awaitable<core::Result<void>> discard(core::DeadLetterKey key, core::CallContext context) override;
+  core::awaitable<core::Result<core::DeadLettersSwept>> sweep(core::DeadLetterSweep what, core::CallContext context) override;
 
  private:
   core::DeadLetters& letters_;

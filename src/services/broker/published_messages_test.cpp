@@ -92,15 +92,23 @@ class MemoryLetters final : public core::DeadLetters {
     if (page.letters.size() > limit) page.letters.resize(limit), page.next = "more";
     co_return page;
   }
-  core::awaitable<Result<core::DeadLetter>> get(MessageId id, core::CallContext) override {
+  static bool means(const core::DeadLetterKey& key, const core::DeadLetter& letter) {
+    return letter.id == key.id && (key.action.empty() || letter.action == key.action);
+  }
+  core::awaitable<Result<core::DeadLetter>> get(core::DeadLetterKey key, core::CallContext) override {
     for (auto& letter : letters)
-      if (letter.id == id) co_return letter;
+      if (means(key, letter)) co_return letter;
     co_return core::not_found("no dead letter with this id");
   }
-  core::awaitable<Result<void>> replay(MessageId id, core::CallContext context) override { return discard(std::move(id), std::move(context)); }
-  core::awaitable<Result<void>> discard(MessageId id, core::CallContext) override {
-    if (std::erase_if(letters, [&](auto& letter) { return letter.id == id; }) == 0) co_return core::not_found("no dead letter with this id");
+  core::awaitable<Result<void>> replay(core::DeadLetterKey key, core::CallContext context) override {
+    return discard(std::move(key), std::move(context));
+  }
+  core::awaitable<Result<void>> discard(core::DeadLetterKey key, core::CallContext) override {
+    if (std::erase_if(letters, [&](auto& letter) { return means(key, letter); }) == 0) co_return core::not_found("no dead letter with this id");
     co_return core::ok();
+  }
+  core::awaitable<Result<core::DeadLettersSwept>> sweep(core::DeadLetterSweep, core::CallContext) override {
+    co_return core::DeadLettersSwept{.letters = std::exchange(letters, {}).size()};
   }
   void add(std::string_view id, std::string action = "log") { letters.push_back({.id = id_of(id), .action = std::move(action)}); }
   std::vector<core::DeadLetter> letters;

@@ -144,13 +144,14 @@ TEST_F(ReceiptServiceTest, WhoIsCostlyIsAskedWhereNobodyElseHasIt) {
 
 struct OneLetter final : core::DeadLetters {
   core::awaitable<core::Result<core::DeadLetterPage>> list(unsigned, std::string, core::CallContext) override { co_return core::DeadLetterPage(); }
-  core::awaitable<core::Result<core::DeadLetter>> get(core::MessageId id, core::CallContext) override {
+  core::awaitable<core::Result<core::DeadLetter>> get(core::DeadLetterKey key, core::CallContext) override {
     if (down) co_return core::unavailable("down");
-    if (id != letter.id) co_return core::not_found("no dead letter with this id");
+    if (key.id != letter.id) co_return core::not_found("no dead letter with this id");
     co_return letter;
   }
-  core::awaitable<core::Result<void>> replay(core::MessageId, core::CallContext) override { co_return core::ok(); }
-  core::awaitable<core::Result<void>> discard(core::MessageId, core::CallContext) override { co_return core::ok(); }
+  core::awaitable<core::Result<void>> replay(core::DeadLetterKey, core::CallContext) override { co_return core::ok(); }
+  core::awaitable<core::Result<void>> discard(core::DeadLetterKey, core::CallContext) override { co_return core::ok(); }
+  core::awaitable<core::Result<core::DeadLettersSwept>> sweep(core::DeadLetterSweep, core::CallContext) override { co_return core::DeadLettersSwept(); }
   core::DeadLetter letter{.id = core::MessageId::parse("d").value(), .action = "mail", .payload = "{}", .reason = "unavailable: no SMTP", .attempts = 8};
   bool down = false;
 };

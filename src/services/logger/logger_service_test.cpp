@@ -170,6 +170,9 @@ class FollowedMeanwhile final : public core::LogStore {
   }
   core::awaitable<core::Result<core::LogPage>> list(core::LogQuery query, core::CallContext context) override { return inner_.list(std::move(query), std::move(context)); }
   core::awaitable<core::Result<core::FoundLog>> find(core::MessageId id, core::CallContext context) override { return inner_.find(std::move(id), std::move(context)); }
+  core::awaitable<core::Result<core::KnownIds>> known(std::vector<core::MessageId> ids, core::CallContext context) override {
+    return inner_.known(std::move(ids), std::move(context));
+  }
   core::Reply tail;
 
  private:

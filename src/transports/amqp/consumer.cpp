@@ -16,9 +16,9 @@ constexpr int kAsideGrowth = 10;  ///< the longest pause before a message is put
 constexpr auto kAsideTime = std::chrono::seconds(10);
 constexpr double kLeastOfDelay = 0.8;  ///< the jitter: a retry queue's messages are tried again after so much of its delay at the earliest
 
-/// Nobody took the message, so it is not the message's fault.
+/// Nobody took the message, so it is not the message's fault. Where its service may have had it, it may be what the service died of.
 bool is_untaken(const core::Error& error) {
-  return !error.answered && (error.kind == core::ErrorKind::unavailable || error.kind == core::ErrorKind::overloaded);
+  return !error.answered && error.sent == core::Sent::no && (error.kind == core::ErrorKind::unavailable || error.kind == core::ErrorKind::overloaded);
 }
 
 std::string reason_of(const core::Error& error) { return std::string(core::to_string(error.kind)) + ": " + error.message; }

@@ -138,22 +138,23 @@ Result<std::pair<std::int64_t, std::int64_t>> QueueTable::discard(Connection& c,
 
 Result<QueueTable::Swept> QueueTable::sweep_some(Connection& c, const core::DeadLetterSweep& what, std::int64_t now) {
   constexpr std::int64_t kStep = 200;
-  std::vector<std::string> ids;
+  std::vector<core::DeadLetterKey> keys;
   {
-    auto rows = c.use("SELECT id FROM queue_dead WHERE dead_at <= ?1 AND (?2 = '' OR action = ?2) ORDER BY dead_at, seq LIMIT ?3");
+    auto rows = c.use("SELECT id, action FROM queue_dead WHERE dead_at <= ?1 AND (?2 = '' OR action = ?2) ORDER BY dead_at, seq LIMIT ?3");
     rows.bind(1, core::to_unix_micros(what.before)).bind(2, std::string_view(what.action)).bind(3, kStep);
     for (;;) {
       FLEXI_TRY(auto found, rows.step());
       if (!found) break;
-      ids.push_back(rows.text(0));
+      FLEXI_TRY(auto id, core::MessageId::parse(rows.text_view(0)));
+      keys.emplace_back(std::move(id), rows.text(1));
     }
   }
-  Swept swept{.more = std::ssize(ids) == kStep};
-  for (auto& id : ids) {
+  Swept swept{.more = std::ssize(keys) == kStep};
+  for (auto& key : keys) {
     std::pair<std::int64_t, std::int64_t> ended{0, 0};  // bytes, letters
-    auto done = what.fate == core::DeadLetterSweep::Fate::discard ? discard(c, id, now) : Result<std::pair<std::int64_t, std::int64_t>>(ended);
+    auto done = what.fate == core::DeadLetterSweep::Fate::discard ? discard(c, key, now) : Result<std::pair<std::int64_t, std::int64_t>>(ended);
     if (what.fate == core::DeadLetterSweep::Fate::replay) {
-      if (auto moved = replay(c, id, now)) done = std::pair<std::int64_t, std::int64_t>(0, moved.value());
+      if (auto moved = replay(c, key, now)) done = std::pair<std::int64_t, std::int64_t>(0, moved.value());
       else done = moved.error();
     }
     if (!done && done.error().kind == core::ErrorKind::not_found) continue;  // it went with another of its id

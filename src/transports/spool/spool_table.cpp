@@ -309,25 +309,26 @@ Result<Held> discard(Connection& c, const core::DeadLetterKey& key) {
 }
 
 Result<HeldByAction> sweep_some(Connection& c, const core::DeadLetterSweep& what, std::int64_t now) {
-  std::vector<std::string> ids;
+  std::vector<core::DeadLetterKey> keys;
   {
-    auto rows = c.use("SELECT id FROM spool_dead WHERE dead_at <= ?1 AND (?2 = '' OR action = ?2) ORDER BY dead_at, seq LIMIT 200");
+    auto rows = c.use("SELECT id, action FROM spool_dead WHERE dead_at <= ?1 AND (?2 = '' OR action = ?2) ORDER BY dead_at, seq LIMIT 200");
     rows.bind(1, core::to_unix_micros(what.before)).bind(2, std::string_view(what.action));
     for (;;) {
       FLEXI_TRY(auto found, rows.step());
       if (!found) break;
-      ids.push_back(rows.text(0));
+      FLEXI_TRY(auto id, core::MessageId::parse(rows.text_view(0)));
+      keys.emplace_back(std::move(id), rows.text(1));
     }
   }
   HeldByAction all;
-  for (auto& id : ids) {
+  for (auto& key : keys) {
     HeldByAction ended;
     if (what.fate == core::DeadLetterSweep::Fate::replay) {
-      auto moved = replay(c, id, now);
+      auto moved = replay(c, key, now);
       if (!moved && moved.error().kind != core::ErrorKind::not_found) return moved.error();
       if (moved) ended = std::move(moved).value();
     } else {
-      auto removed = discard(c, id);
+      auto removed = discard(c, key);
       if (!removed && removed.error().kind != core::ErrorKind::not_found) return removed.error();
       if (removed) ended[""] = removed.value();
     }
