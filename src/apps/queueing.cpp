@@ -101,10 +101,10 @@ core::awaitable<void> Queueing::stop_requests(core::StopOptions grace) {
 }
 
 core::awaitable<void> Queueing::stop(const StopTime& time) {
-  if (published_) co_await published_->stop();
   if (consumer_) co_await consumer_->stop(time.left());
   if (spool_) co_await spool_->stop(time.left());
   if (publisher_) co_await publisher_->stop(time.left());
+  if (published_) co_await published_->stop();  // it notes what the spool still handed over
   if (rabbitmq_) co_await rabbitmq_->stop();
   if (storage_ && storage_->queue) co_await storage_->queue->stop();
 }

@@ -24,6 +24,7 @@ import os
 import pathlib
 import random
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -447,7 +448,7 @@ def main():
     made, ports = plan(folder)
     if arguments.plan:
         temporary = arguments.plan.with_suffix(".new")
-        temporary.write_text("".join(f"{name}={value}\n" for name, value in environment(made).items()))
+        temporary.write_text("".join(f"{name}={shlex.quote(str(value))}\n" for name, value in environment(made).items()))
         temporary.rename(arguments.plan)
     try:
         serve(made, arguments.watch)

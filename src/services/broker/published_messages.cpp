@@ -23,7 +23,8 @@ using std::chrono::milliseconds;
 namespace {
 
 constexpr milliseconds kPatience(2000);       ///< for one question
-constexpr milliseconds kNoteTime(2000);       ///< that a caller waits for its note
+constexpr milliseconds kNoteTime(2000);       ///< that one note may take
+constexpr std::size_t kMostNotes = 10'000;    ///< being written behind their callers' backs; then callers wait for theirs
 constexpr milliseconds kBeforeReading(1000);  ///< that a reading of the ledger waits for its answers to be asked for
 constexpr milliseconds kYoung(1000);          ///< what is younger is on its way, most likely
 constexpr milliseconds kListAgain(60'000);
@@ -72,16 +73,35 @@ core::awaitable<Result<Reply>> PublishedMessages::handle(core::Request request, 
   if (request.id.empty()) request.id = MessageId::generate();
   Published message{.action = request.action, .id = request.id, .accepted_at = request.accepted_at};
   if (message.accepted_at == core::Timestamp{}) message.accepted_at = ports_.now();
-  CallContext own;
-  own.deadline = context.deadline;
   auto result = co_await ports_.publisher.handle(std::move(request), std::move(context));
-  if (result) co_await note(std::move(message), own.limited_to(kNoteTime));
+  if (!result) co_return result;
+  message.noted_at = ports_.now();
+  if (notes_.fetch_add(1) < kMostNotes) {
+    note_behind(std::move(message));
+  } else {
+    co_await note(std::move(message));
+    notes_.fetch_sub(1);
+  }
   co_return result;
 }
 
-core::awaitable<void> PublishedMessages::note(Published message, CallContext context) {
+/// The caller has its answer meanwhile: a crash before the note is written unbalances nothing.
+void PublishedMessages::note_behind(Published message) {
+  asio::post(scope_.executor(), [this, message = std::move(message)]() mutable {
+    const auto place = noting_.insert(noting_.end(), std::move(message));
+    scope_.spawn(note_and_leave(place));
+  });
+}
+
+core::awaitable<void> PublishedMessages::note_and_leave(std::list<Published>::iterator place) {
+  co_await note(*place);
+  noting_.erase(place);
+  notes_.fetch_sub(1);
+}
+
+core::awaitable<void> PublishedMessages::note(Published message) {
   using namespace asio::experimental::awaitable_operators;
-  message.noted_at = ports_.now();
+  const auto context = CallContext::with_timeout(kNoteTime);
   std::string why = "it takes too long";
   try {
     auto noted = co_await (ports_.store.note(std::move(message), context) || wait_until(context.deadline));
@@ -371,9 +391,12 @@ core::awaitable<Result<std::optional<Receipt>>> PublishedMessages::find_receipt(
 }
 
 core::awaitable<Result<std::optional<Receipt>>> PublishedMessages::find(MessageId id, CallContext context) {
+  std::vector<Published> known;
+  std::copy_if(noting_.begin(), noting_.end(), std::back_inserter(known), [&](auto& message) { return message.id == id; });
   FLEXI_CO_TRY(auto rows, co_await ports_.store.find(std::move(id), within(context, kPatience)));
+  known.insert(known.end(), std::make_move_iterator(rows.begin()), std::make_move_iterator(rows.end()));
   std::optional<Receipt> best;
-  for (auto& row : rows) {
+  for (auto& row : known) {
     if (row.state == Published::State::dead) continue;
     Receipt receipt{.id = row.id, .action = row.action, .state = Receipt::State::queued, .where = "rabbitmq"};
     receipt.accepted_at = row.accepted_at, receipt.at = row.noted_at, receipt.way = "amqp";

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <boost/asio/steady_timer.hpp>
 #include <functional>
+#include <list>
 #include <map>
 #include <optional>
 #include <set>
@@ -42,10 +43,10 @@ struct PublishedPorts {
   std::function<QueueWatch::Time()> ticks = [] { return std::chrono::steady_clock::now(); };
 };
 
-/// Follows what was accepted into RabbitMQ until its end is known: notes each message durably behind the publisher's confirm,
-/// and forgets it once its store has it. A note is a message accepted and in flight at once, and whoever stores the message
+/// Follows what was accepted into RabbitMQ until its end is known: notes each message durably behind the publisher's confirm and
+/// its caller's answer, and forgets it once its store has it. A note is a message accepted and in flight at once, and whoever stores the message
 /// counts it as accepted and stored: so a note that a crash kept from being written, or from being forgotten, unbalances nothing.
-/// Lifetime/threads: handle(), find_receipt() and accounts() on any thread; stop() before it is destroyed where it was started
+/// Lifetime/threads: handle(), find_receipt() and accounts() on any thread; stop() behind the last handle(), before it is destroyed
 class PublishedMessages final : public core::Handler, public core::ReceiptSource, public core::LedgerSource {
  public:
   /// Asks a store which of some ids it has.
@@ -89,7 +90,9 @@ class PublishedMessages final : public core::Handler, public core::ReceiptSource
     std::size_t seen = 0, ended = 0;
     std::int64_t last = 0;
   };
-  core::awaitable<void> note(core::Published message, core::CallContext context);
+  void note_behind(core::Published message);
+  core::awaitable<void> note_and_leave(std::list<core::Published>::iterator place);
+  core::awaitable<void> note(core::Published message);
   core::awaitable<void> follow(std::chrono::milliseconds period);
   core::awaitable<bool> pass(std::chrono::milliseconds young, core::CallContext context);
   core::awaitable<std::int64_t> sweep(std::int64_t after, core::Timestamp before, core::CallContext context);
@@ -109,9 +112,11 @@ class PublishedMessages final : public core::Handler, public core::ReceiptSource
   const PublishedPorts ports_;
   runtime::Metrics::Counter unnoted_, full_;
   std::atomic<bool> noting_fails_{false}, notes_full_{false}, stopping_{false};
+  std::atomic<std::size_t> notes_{0};  ///< that wait to be written
   // On the executor:
   std::map<std::string, Ask> stores_;
   std::map<std::string, Followed, std::less<>> followed_;
+  std::list<core::Published> noting_;  ///< being written
   std::int64_t cursor_ = 0;          ///< where the last sweep stopped behind what does not end
   bool left_ = false, blind_ = false;  ///< something did not end; the queue could not be asked
   bool passing_ = false;
