@@ -35,7 +35,7 @@ struct CustomServices::Service {
   std::vector<std::pair<Via, std::unique_ptr<core::Client>>> clients;
   bool own_consumer = false;                        ///< of the user's: our listener has nothing to do with it
   std::unique_ptr<policies::Fallback> one_by_one;  ///< for the listener, where there is more than one client
-  mutable std::optional<OneWay> one_way, one_way_straight;
+  mutable std::optional<OneWay> one_way, one_way_straight, one_way_waiting;
 };
 
 CustomServices::~CustomServices() = default;
@@ -74,7 +74,8 @@ std::vector<BrokerAction> CustomServices::broker_actions(const std::optional<Bro
     for (auto& [via, client] : service->clients) action.ways.push_back({via, *client});
     if (queue && service->own_consumer) {
       auto* straight = queue->straight ? &service->one_way_straight.emplace(*queue->straight) : nullptr;
-      action.ways.push_back({Via::amqp, service->one_way.emplace(queue->handler.get()), straight});
+      auto* waiting = queue->waiting ? &service->one_way_waiting.emplace(*queue->waiting) : nullptr;
+      action.ways.push_back({Via::amqp, service->one_way.emplace(queue->handler.get()), straight, waiting});
     } else if (queue) {
       action.ways.push_back(*queue);
     }

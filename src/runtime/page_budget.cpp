@@ -11,7 +11,7 @@ std::size_t json_string_bytes(std::string_view text) {
   std::size_t bytes = 2;
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
-    if (byte == '"' || byte == '\\' || byte == '\n' || byte == '\r' || byte == '\t') bytes += 2;
+    if (byte == '"' || byte == '\\' || byte == '\n' || byte == '\r' || byte == '\t' || byte == '\b' || byte == '\f') bytes += 2;
     else if (byte < 0x20) bytes += 6;
     else if (byte < 0x80) bytes += 1;
     else bytes += beyond_ascii;

@@ -85,6 +85,7 @@ def test_an_outage_longer_than_all_attempts_makes_no_dead_letter(make_system, re
     url = request.getfixturevalue("vhost").url if over == "rabbitmq" else None
     system = make_system(amqp_url=url, queue_settings=few, listener_settings=few)
     system.logger.terminate()
+    system.logger.gate.refuse()
     with Load(system.broker) as load:
         load.wait_for(100)
     assert set(load.answers) == {202}, load.refusals[:3]
@@ -92,6 +93,7 @@ def test_an_outage_longer_than_all_attempts_makes_no_dead_letter(make_system, re
     eventually(lambda: retrying.metric(name) > 10 * len(load.accepted), "each has failed many times", seconds=120)
     assert system.dead_letters() == []
     system.logger.start()
+    system.logger.gate.heal()
     system.check(load)
 
 

@@ -333,7 +333,7 @@ def test_many_dead_letters_by_page_by_command_line_and_by_http(make_instance, vh
 
 def test_a_replay_of_all_ends_stored(make_instance, vhost, unique):
     """Dead-lettered by RabbitMQ itself, without ids: each is stored once."""
-    instance = ready(make_instance(settings=settings(vhost.url, FLEXI_AMQP_MAX_BODY_BYTES="2048")).start())
+    instance = ready(make_instance(settings=settings(vhost.url, FLEXI_AMQP_MAX_BODY_BYTES="2048", FLEXI_BROKER_MAX_PAYLOAD_BYTES="2048")).start())
     body = json.dumps({"name": "large", "data": unique + "x" * 3000})
     with instance.client() as client, Foreign(vhost.url) as other:
         for _ in range(3):

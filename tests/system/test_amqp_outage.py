@@ -133,12 +133,17 @@ def test_dead_letters_survive_a_restart_of_rabbitmq(server, url, make_instance, 
 def half_asked(server, url, make_instance, make_gate, unique):
     """An instance whose spool has a dead letter, and whose RabbitMQ is away; the page of letters when it was there."""
     gate = make_gate(("127.0.0.1", server.port))
-    instance = ready(make_instance(settings=settings(server.url_of(unique, gate.port), FLEXI_AMQP_MAX_BODY_BYTES="4096")).start())
+    instance = ready(make_instance(settings=settings(server.url_of(unique, gate.port))).start())
     with instance.client() as client:
         gate.refuse()
         post_all(client, unique, 0, 1, "amqp;queue=spool")
-        envelope(post(client, "x" * 5000, via="amqp", ack="accepted"), 202)  # behind the other; what RabbitMQ is never given
+        envelope(post(client, "x" * 5000, via="amqp", ack="accepted"), 202)  # behind the other
         envelope(client.get("/dlq"), 503)
+    # What was accepted under other settings is what RabbitMQ is never given now.
+    instance.terminate()
+    instance.settings |= {"FLEXI_AMQP_MAX_BODY_BYTES": "4096", "FLEXI_BROKER_MAX_PAYLOAD_BYTES": "4096"}
+    instance.start()
+    with instance.client() as client:
         gate.heal()
         whole = eventually(lambda: (lambda body: body.get("data") and body)(client.get("/dlq").json()), "it is a dead letter of the spool", 60)
         assert whole["message"] == "ok" and len(whole["data"]) == 1
@@ -154,7 +159,7 @@ def test_the_spools_dead_letters_are_listed_while_rabbitmq_cant_be_asked(half_as
         listed = run_cli("dlq", "list", "--url", instance.url)
         assert listed.returncode == 0 and whole["data"][0]["id"] in listed.stdout and "there may be more" in listed.stderr
         discarded = run_cli("dlq", "discard", "--all", "--url", instance.url)
-        assert discarded.returncode != 0 and discarded.stdout == "1 discarded\n" and "there may be more" in discarded.stderr
+        assert discarded.returncode != 0 and "RabbitMQ" in discarded.stderr, "what could be reached is discarded all the same"
         envelope(client.get("/dlq"), 503)
 
 
@@ -207,7 +212,8 @@ def test_a_frozen_rabbitmq_holds_nobody_up(server, url, make_instance, unique):
 
 
 MAIL = {"to": "you@example.com", "subject": "outage", "message": "Hello"}
-PAYLOADS = {"mail": MAIL, "do": {"a": 1}}
+LONG = 20_000
+PAYLOADS = {"mail": lambda size: MAIL | {"message": "m" * size}, "do": lambda size: {"a": "x" * size}}
 
 
 def mailbox(instance, subject):
@@ -223,19 +229,19 @@ def test_what_rabbitmq_may_have_taken_waits_for_it_and_goes_no_other_way(server,
     instance = ready(make_instance(settings=own).start())
     asked = {}
 
-    def ask(client, action):
-        asked[action] = client.post("/handle", json={"action": action, "ack": "accepted", action: PAYLOADS[action]})
+    def ask(client, action, size):
+        asked[action] = client.post("/handle", json={"action": action, "ack": "accepted", action: PAYLOADS[action](size)})
 
     try:
         with instance.client() as client:
             for action in PAYLOADS:
-                ask(client, action)
+                ask(client, action, 1)
                 assert asked[action].headers["x-flexi-way"] == "amqp"
                 gate.freeze("down")
                 before = gate.bytes["up"]
-                waiting = threading.Thread(target=ask, args=(client, action))
+                waiting = threading.Thread(target=ask, args=(client, action, LONG))
                 waiting.start()
-                eventually(lambda: gate.bytes["up"] > before + 100, "it is on its way")
+                eventually(lambda: gate.bytes["up"] > before + LONG, "it is on its way, and nothing else is as long")
                 if trouble == "cut":
                     gate.cut()
                 waiting.join()

@@ -330,7 +330,7 @@ def test_all_are_discarded_only_when_that_is_meant(own, unique):
         terminal.answer(b"[y/N] ", b"")
         assert terminal.end()[0] == 1 and left() == 2
         terminal = OnTerminal("dlq", "discard", "--all", "--url", own.url)
-        terminal.answer(b"Discard 2 failed messages for good? [y/N] ", b"y")
+        terminal.answer(b"Discard all failed messages for good? [y/N] ", b"y")
         assert terminal.end() == (0, "2 discarded\n") and left() == 0
         poison(client, unique)
         terminal = OnTerminal("dlq", "discard", "--all", "--yes", "--url", own.url)

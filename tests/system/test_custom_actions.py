@@ -262,12 +262,20 @@ def test_a_long_answer_comes_whole(make_instance, service):
 
 # --- failures
 
+def nobody_there():
+    """A port where nobody listens, and which nobody else is given while the socket is open."""
+    gone = socket.socket()
+    gone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    gone.bind(("127.0.0.1", 0))
+    return gone, gone.getsockname()[1]
+
+
 def test_a_service_that_is_not_there_is_503_and_then_heals(make_instance):
-    gone = Service()
-    gone.close()
-    with instance_for(make_instance, gone.url).client() as client:
+    gone, port = nobody_there()
+    with instance_for(make_instance, f"http://127.0.0.1:{port}/do").client() as client:
         assert "http" in envelope(ask(client, {}, via="http"), 503)["message"]
-        back = Service(port=gone.port)
+        gone.close()
+        back = Service(port=port)
         try:
             eventually(lambda: ask(client, {}, via="http").status_code == 202, "the service is found again")
         finally:
@@ -276,14 +284,14 @@ def test_a_service_that_is_not_there_is_503_and_then_heals(make_instance):
 
 def test_what_surely_was_not_sent_goes_another_way(make_instance):
     """`auto` for stored tries http first; nobody listens there, so the queue takes it, and its listener finds nobody either until later."""
-    gone = Service()
-    gone.close()
+    gone, port = nobody_there()
     settings = {"FLEXI_ACTIONS_DO_ACCEPTED_ORDER": "http,amqp"}
-    with instance_for(make_instance, gone.url, settings).client() as client:
+    with instance_for(make_instance, f"http://127.0.0.1:{port}/do", settings).client() as client:
         response = ask(client, {}, ack="accepted")
         assert envelope(response, 202)["message"] == "queued"
         assert response.headers["x-flexi-way"].startswith("amqp") and "fallback-from=http" in response.headers["x-flexi-way"]
-        back = Service(port=gone.port)
+        gone.close()
+        back = Service(port=port)
         try:
             eventually(lambda: back.requests, "the queue delivers it once the service is there")
             assert back.ids() == [response.headers["x-flexi-id"]]

@@ -61,8 +61,9 @@ def test_letters_of_two_actions_under_one_key_are_told_apart(own, unique):
     mail = {"to": "you@example.com", "message": "x"}
     with own.client() as client:
         # Both services know the id already with another content, so what comes by the queue is a dead letter of each.
-        envelope(client.post("/log", json={"name": "first", "data": "x"}, headers=key), 202)
-        envelope(client.post("/send", json={**mail, "subject": "first"}, headers=key), 202)
+        known = {"X-Flexi-Id": unique}
+        envelope(client.post("/log", json={"name": "first", "data": "x"}, headers=known), 202)
+        envelope(client.post("/send", json={**mail, "subject": "first"}, headers=known), 202)
         envelope(post_log(client, "second", "x", headers=key, via="amqp", ack="accepted"), 202)
         envelope(client.post("/handle", json={"action": "mail", "via": "amqp", "ack": "accepted", "mail": {**mail, "subject": "second"}}, headers=key), 202)
         eventually(lambda: len(client.get("/dlq").json()["data"]) == 2, "both are dead letters")

@@ -197,7 +197,7 @@ def test_a_dead_letter_is_told_replayed_and_discarded(cluster, unique):
         first, second = accepted(client, unique + "first"), accepted(client, unique + "second")
         for message in (first, second):
             found = told(client, message, "dead_lettered")
-            assert found["where"] == "rabbitmq" and found["action"] == "log" and found["attempts"] == 3, found
+            assert found["where"] == "rabbitmq" and found["action"] == "log" and found["attempts"] >= 3, found
             assert found["reason"].startswith("unavailable"), found
             assert found["at"] >= found["accepted_at"]
         system.start("logger")

@@ -155,17 +155,18 @@ TEST_F(LedgerServiceTest, AnotherProcessIsAskedOverItsServiceAndCountedOnce) {
 
 TEST_F(LedgerServiceTest, ShowsItsMetricsByItselfUntilItIsStopped) {
   runtime::Shards shards(1);
+  LedgerService own({queue, store}, metrics);  // its timer goes before the shards do
   queue.lines = {{.action = "log", .way = "amqp", .accepted = 4}};
   std::promise<void> twice;
   queue.on_asked = [&] {
     if (queue.asked == 12) twice.set_value();  // two times five readings, for it never adds up
   };
-  service.start(shards.executor(0), runtime::LogSink::none(), std::chrono::milliseconds(1));
+  own.start(shards.executor(0), runtime::LogSink::none(), std::chrono::milliseconds(1));
   twice.get_future().wait();
-  shards.run(service.stop());
+  shards.run(own.stop());
   EXPECT_THAT(metrics.expose(), HasSubstr("flexiconnect_ledger_unaccounted 4"));
-  EXPECT_EQ(call(service, request_of("ledger.list")).error().kind, ErrorKind::unimplemented);
-  EXPECT_EQ(call(service, request_of("ledger.get", core::Json{R"({"x":1})"})).error().kind, ErrorKind::invalid_argument);
+  EXPECT_EQ(call(own, request_of("ledger.list")).error().kind, ErrorKind::unimplemented);
+  EXPECT_EQ(call(own, request_of("ledger.get", core::Json{R"({"x":1})"})).error().kind, ErrorKind::invalid_argument);
 }
 
 }  // namespace

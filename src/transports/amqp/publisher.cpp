@@ -142,7 +142,7 @@ bool Publisher::send(Entry& entry) {
   if (p.wants_reply) p.message.reply_to = guest_->reply_queue();
   auto sent = connection_->publish(kChannel, p.exchange, p.routing_key, p.mandatory, p.message);
   if (!sent) {
-    answer(entry, sent.error());
+    answer(entry, with_sent(sent.error(), entry.sent));
     return false;
   }
   entry.sent = true;
