@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // load → broker → logger → store over one of our transports, each in a process of its own.
 //   path logger <http|grpc|rpc|amqp://…> <null|file>   (amqp: what consumes the queues)
-//   path broker <logger's endpoint>                    listens by its logger's transport; for amqp by http
+//   path broker <logger's endpoint>                    listens by its logger's transport; for amqp by grpc
 //   path load <broker's endpoint> <hit|stored|accepted> <in flight> <seconds> [calls a second]
 // Servers say "ready <endpoint>" and end with their standard input. The load prints "RESULT <calls/s> <p50 ms> <p99 ms> <failed>"; with
 // a rate it is open: each call's time counts from when it was due, whether or not the ones before it were answered.
@@ -138,7 +138,7 @@ int run_broker(const std::string& logger) {
   broker::BrokerRoutes routes;
   routes.actions.push_back(std::move(route));
   broker::Broker handler(std::move(routes));
-  auto server = serve(process, via, handler);
+  auto server = serve(process, via == core::Via::amqp ? core::Via::grpc : via, handler);
   until_told(server->endpoint());
   process.shards.run(stop(server.get()));
   process.shards.run(stop(client.get()));

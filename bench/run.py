@@ -8,7 +8,7 @@ import argparse, os, pathlib, shutil, sys, tempfile
 
 import embedded, transports
 
-PARTS = {"embedded": embedded.measure, "transports": transports.measure}
+PARTS = {"embedded": embedded.measure, "transports": transports.measure, "rabbitmq": transports.measure_rabbitmq}
 
 
 def main():

@@ -102,7 +102,7 @@ def measure_amqp(folder, build, rounds, seconds, url):
             with Path(build, url, folder / f"store-amqp-{ack}-{number}.db") as path:
                 path.peak(folder, ack, 1)
                 figures.append(path.peak(folder, ack, seconds))
-        rows.append([f"broker by HTTP → RabbitMQ → listener → SQLite, `{ack}`, 64 in flight", *median(figures)])
+        rows.append([f"broker by gRPC → RabbitMQ → listener → SQLite, `{ack}`, 64 in flight", *median(figures)])
         with Path(build, url, folder / f"store-amqp-{ack}-open.db") as path:
             peak = path.load(ack, 2)[0]
             rows.append(["… open loop at half of that", *path.load(ack, seconds, peak / 2)])
@@ -114,6 +114,9 @@ def measure_amqp(folder, build, rounds, seconds, url):
 
 def measure(folder, build, rounds, seconds):
     report_direct(*measure_direct(folder, build, rounds, seconds))
+
+
+def measure_rabbitmq(folder, build, rounds, seconds):
     if reason := rabbitmq.why_not():
         print(f"RabbitMQ was not measured: {reason}")
         return
