@@ -79,9 +79,9 @@ class MemoryNotes final : public core::PublishedStore {
     return std::erase_if(rows, [&](auto& row) { return row.action == action && wanted.contains(row.id); });
   }
   std::vector<Published> rows;
-  std::size_t most = 1'000'000, discarded = 0;
+  std::atomic<std::size_t> most{1'000'000}, discarded{0};
   std::int64_t seq = 0;
-  bool down = false, hangs = false;
+  std::atomic<bool> down{false}, hangs{false};
 };
 
 class MemoryLetters final : public core::DeadLetters {

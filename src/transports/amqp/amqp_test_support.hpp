@@ -175,6 +175,11 @@ class Store final : public core::Handler {
     std::lock_guard lock(mutex);
     return stored.size();
   }
+  /// The data of what came, in order.
+  std::vector<std::string> arrived() {
+    std::lock_guard lock(mutex);
+    return order;
+  }
 
   std::atomic<int> failures{0}, held{0};
   std::atomic<bool> hold{false};

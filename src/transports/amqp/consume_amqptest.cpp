@@ -65,7 +65,7 @@ TEST_F(AmqpTest, WhatAnybodyPublishesIsConsumedWhateverItsContentType) {
       other.publish("logs_topic", key, R"({"name":"foreign","data":")" + std::to_string(n++) + "\"}", p);
     }
   eventually([&] { return store.size() == 12; });
-  EXPECT_EQ(store.order.size(), 12u);
+  EXPECT_EQ(store.arrived().size(), 12u);
   eventually([&] { return counted("acked") == 12; });
   EXPECT_EQ(other.count("flexi.log.dlq"), 0);
 }
@@ -352,7 +352,7 @@ TEST_F(AmqpTest, TwoListenersShareTheQueues) {
   for (int i = 0; i < 200; ++i) ASSERT_TRUE(call(client, log(std::to_string(i))));
   eventually([&] { return counted("acked") == 200; });
   EXPECT_EQ(store.size(), 200u);
-  EXPECT_EQ(store.order.size(), 200u) << "none was given to both";
+  EXPECT_EQ(store.arrived().size(), 200u) << "none was given to both";
 }
 
 TEST_F(AmqpTest, AStopFinishesWhatItCanAndLeavesTheRestInItsQueue) {
@@ -392,7 +392,7 @@ TEST_F(AmqpTest, ExpiredMessagesAreDroppedAndCounted) {
   other.publish("logs_topic", "log.INFO", R"({"name":"n","data":"in time"})");
   eventually([&] { return counted("acked") == 2; });
   EXPECT_EQ(counted("expired"), 1);
-  EXPECT_EQ(store.order, std::vector<std::string>{"in time"});
+  EXPECT_EQ(store.arrived(), std::vector<std::string>{"in time"});
   EXPECT_EQ(other.count("flexi.log.dlq"), 0);
 }
 

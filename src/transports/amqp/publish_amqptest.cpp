@@ -266,12 +266,12 @@ TEST_F(AmqpTest, TheIngressTakesRequestsAndAnswers) {
   eventually([&] { return counted("discarded") >= 4; });
   store.failures = 1;
   other.publish("", "flexi.requests", R"({"action":"log","log":{"name":"n","data":"retried"}})");
-  eventually([&] { return store.order.back() == "retried"; });
+  eventually([&] { return store.arrived().back() == "retried"; });
   // An answer never becomes a request.
   const std::string ours = "flexi.requests";
   p.reply_to = Foreigner::bytes(ours);
   other.publish("", "flexi.requests", R"({"action":"log","log":{"name":"n","data":"looped"}})", p);
-  eventually([&] { return store.order.back() == "looped"; });
+  eventually([&] { return store.arrived().back() == "looped"; });
   eventually([&] { return other.count("flexi.requests") == 0; });
   EXPECT_EQ(other.count("flexi.requests.dlq"), 0);
 }
