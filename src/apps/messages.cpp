@@ -18,8 +18,9 @@ void Messages::open(Storage& storage, Process& process, Ways& ways, Queueing& qu
   std::vector<ReceiptService::Source> receipts;
   // Publishers first, stores last (LedgerService says why). The book of a process that stores nothing holds what it published.
   std::vector<std::reference_wrapper<core::LedgerSource>> ledger;
+  const auto books = storage.books();
   const bool stores = storage.logs || storage.mailbox;
-  if (storage.book && !stores) ledger.emplace_back(*storage.book);
+  if (!stores) ledger.insert(ledger.end(), books.begin(), books.end());
   if (storage.queue) ledger.emplace_back(*storage.queue);
   if (queueing.spool()) ledger.emplace_back(*queueing.spool());
   published_ = queueing.published();
@@ -37,7 +38,7 @@ void Messages::open(Storage& storage, Process& process, Ways& ways, Queueing& qu
       return services::broker::ask_known(*handler, known, std::move(ids), std::move(context));
     });
   }
-  if (storage.book && stores) ledger.emplace_back(*storage.book);
+  if (stores) ledger.insert(ledger.end(), books.begin(), books.end());
   for (auto* source : queueing.receipts()) receipts.push_back({"queue", *source});
   if (published_) {
     receipts.push_back({"rabbitmq", *published_});

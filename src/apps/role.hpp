@@ -18,8 +18,6 @@ struct RoleTraits {
   bool broker = false, authentication = false, logger = false, mail = false, listener = false, page = false;
   /// Keeps data of a service that the contract gives a database of its own.
   bool owns_data() const { return authentication || logger || mail; }
-  /// Needs a data folder.
-  bool stores() const { return broker || owns_data(); }
 };
 
 inline constexpr std::array<RoleTraits, 7> kRoles{{

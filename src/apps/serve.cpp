@@ -204,17 +204,14 @@ Result<void> run(const Settings& settings) {
   const bool no_token = admin_token.empty();
   raise_open_files_limit();
   std::optional<DataDirectory> directory;
-  if (role.stores()) {
+  if (settings.embeds()) {
     FLEXI_TRY(auto opened, DataDirectory::open(settings.data_dir));
     directory.emplace(std::move(opened));
   }
   const unsigned cores = std::clamp(std::thread::hardware_concurrency(), 1u, 64u);
   Process process(settings, settings.threads > 0 ? static_cast<unsigned>(settings.threads) : cores);
   asio::signal_set signals(process.shards.executor(0), SIGINT, SIGTERM);
-  Storage storage;
-  if (directory) {
-    FLEXI_TRY(storage, Storage::open(settings, role, *directory, process));
-  }
+  FLEXI_TRY(auto storage, Storage::open(settings, role, directory ? &*directory : nullptr, process));
   if (storage.users && settings.wants_example_user()) process.shards.run(add_example_user(*storage.users, process.log));
 
   Running running(settings, role, storage, process, std::move(admin_token));
@@ -233,6 +230,7 @@ Result<void> run(const Settings& settings) {
   }
   process.readiness.drain();
   process.shards.run(running.stop(signals));
+  process.shards.run(storage.stop());
   storage.close();
   if (started) process.log.info("stopped");
   return started;

@@ -30,10 +30,7 @@ Result<void> Services::open(const Settings& settings, const RoleTraits& role, St
     routes.push_back({std::string(actions::kMail), *mail});
     routes.push_back({"mails.", *mail});
   }
-  if (storage.book && (role.logger || role.mail)) {
-    std::vector<std::reference_wrapper<core::LedgerSource>> books{*storage.book};
-    routes.push_back({"ledger.", ledger.emplace(std::move(books))});
-  }
+  if (role.logger || role.mail) routes.push_back({"ledger.", ledger.emplace(storage.books())});
   if (letters) routes.push_back({"dlq.", dead_letters.emplace(*letters)});
   router = std::make_unique<runtime::policies::ActionRouter>(std::move(routes));
   return core::ok();

@@ -97,7 +97,7 @@ Settings Settings::of(Role role) {
 
 void Settings::describe(runtime::OptionVisitor& v) {
   v.field("data_dir", data_dir, "Folder of everything that is stored in this process; one server a folder");
-  v.field("storage", storage, "embedded: users, logs and mails are kept in the data folder; auto: so they are where everything is one process");
+  v.field("storage", storage, "embedded: what no database is named for is kept in the data folder; auto: so it is where everything is one process");
   v.field("admin_token_file", admin_token_file, "File with the administrator's token: off loopback, reading and administration want it");
   v.field("admin_token_always", admin_token_always, "Want the token on loopback, too: behind a proxy on this machine, whose requests come from here");
   v.field("example_user", example_user, "Create admin@example.com in an empty user store: yes, no, or auto (where this process listens on loopback only)");
@@ -132,7 +132,7 @@ runtime::Problems Settings::validate() const {
   runtime::Problems problems;
   if (data_dir.empty()) problems.push_back({"data_dir", "must not be empty"});
   if (storage != "auto" && storage != "embedded") problems.push_back({"storage", "must be auto or embedded"});
-  else if (storage == "auto" && role != Role::all_in_one && traits_of(role).owns_data())
+  else if (storage == "auto" && role != Role::all_in_one && traits_of(role).owns_data() && embeds())
     problems.push_back({"storage", "the " + std::string(traits_of(role).command) + " service alone has no database; \"embedded\" keeps its data in data_dir"});
   if (example_user != "auto" && example_user != "yes" && example_user != "no") problems.push_back({"example_user", "must be auto, yes or no"});
   if (admin_token_always && admin_token_file.empty()) problems.push_back({"admin_token_always", "wants a token: set admin_token_file"});
@@ -203,6 +203,14 @@ bool Settings::listens_on_loopback() const {
     if (!listen->empty() && host != "localhost" && host != "[::1]" && !host.starts_with("127.")) return false;
   }
   return true;
+}
+
+Elsewhere Settings::elsewhere() const { return {}; }
+
+bool Settings::embeds() const {
+  const auto& traits = traits_of(role);
+  const auto there = elsewhere();
+  return traits.broker || (traits.authentication && !there.users) || (traits.logger && !there.logs) || (traits.mail && !there.sent_mails);
 }
 
 std::vector<core::Via> Settings::listening() const {

@@ -39,11 +39,16 @@ struct PeerOptions {
   runtime::Problems validate() const;
 };
 
+/// What this process keeps in a database of another server, whose setting names it, and not in its data folder.
+struct Elsewhere {
+  bool users = false, logs = false, sent_mails = false;
+};
+
 /// Every setting of the program: each component's own Options, under one name.
 struct Settings {
   Role role = Role::all_in_one;                  ///< the command's, not a setting of the user's
   std::string data_dir = "./flexiconnect-data";  ///< where everything embedded is stored
-  std::string storage = "auto";                  ///< auto: embedded where everything is one process; embedded: here too
+  std::string storage = "auto";                  ///< auto: what no database is named for is embedded where everything is one process; embedded: here too
   std::string admin_token_file{};                ///< administrator's token; needed off loopback
   bool admin_token_always = false;               ///< wants the token on loopback, too: behind a proxy that can't be told from a client
   std::string example_user = "auto";             ///< auto: where every listener is on loopback
@@ -85,6 +90,9 @@ struct Settings {
   runtime::LogLevel level() const;
   runtime::LogFormat format() const;
   bool listens_on_loopback() const;
+  Elsewhere elsewhere() const;
+  /// Something of this process's lies in its data folder.
+  bool embeds() const;
   /// Messages go through RabbitMQ, not through the embedded queue.
   bool has_rabbitmq() const { return !amqp.url.empty(); }
   /// The transports of the network that this process listens on.

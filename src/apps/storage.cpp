@@ -23,45 +23,63 @@ Result<std::unique_ptr<Database>> open_database(const DataDirectory& directory, 
 
 }  // namespace
 
-Result<Storage> Storage::open(const Settings& settings, const RoleTraits& role, const DataDirectory& directory, Process& process) {
+Result<Storage> Storage::open(const Settings& settings, const RoleTraits& role, const DataDirectory* directory, Process& process) {
   Storage storage;
-  FLEXI_TRY(storage.database, open_database(directory, process));
-  auto& database = *storage.database;
-  FLEXI_TRY(storage.book, runtime::sqlite::LedgerBook::open(database));
-  if (role.authentication) {
-    FLEXI_TRY(storage.users, stores::sqlite::open_user_store(database));
+  if (directory) {
+    FLEXI_TRY(storage.open_embedded(settings, role, *directory, process));
   }
-  if (role.logger) {
-    FLEXI_TRY(storage.logs, stores::sqlite::open_log_store(database, settings.logs, storage.book.get()));
+  FLEXI_TRY(storage.open_elsewhere(settings, role, process));
+  return storage;
+}
+
+Result<void> Storage::open_embedded(const Settings& settings, const RoleTraits& role, const DataDirectory& directory, Process& process) {
+  const auto there = settings.elsewhere();
+  FLEXI_TRY(database, open_database(directory, process));
+  FLEXI_TRY(book, runtime::sqlite::LedgerBook::open(*database));
+  if (role.authentication && !there.users) {
+    FLEXI_TRY(users, stores::sqlite::open_user_store(*database));
+  }
+  if (role.logger && !there.logs) {
+    FLEXI_TRY(logs, stores::sqlite::open_log_store(*database, settings.logs, book.get()));
   }
   if (role.mail) {
-    FLEXI_TRY(storage.mailbox, mailers::mailbox::SqliteMailbox::open(database, storage.book.get()));
+    FLEXI_TRY(mailbox, mailers::mailbox::SqliteMailbox::open(*database, book.get()));
   }
   if (role.broker) {
-    FLEXI_TRY(storage.idempotency, stores::sqlite::SqliteIdempotencyStore::open(database, settings.idempotency));
+    FLEXI_TRY(idempotency, stores::sqlite::SqliteIdempotencyStore::open(*database, settings.idempotency));
   }
   if (role.broker && settings.has_rabbitmq()) {
-    FLEXI_TRY(storage.published, stores::sqlite::SqlitePublishedStore::open(database, settings.published, *storage.book));
+    FLEXI_TRY(published, stores::sqlite::SqlitePublishedStore::open(*database, settings.published, *book));
   }
   if (role.broker && !settings.has_rabbitmq()) {
-    FLEXI_TRY(storage.queue, transports::queue::EmbeddedQueue::open({.database = database, .shards = process.shards, .log = process.log, .metrics = process.metrics,
+    FLEXI_TRY(queue, transports::queue::EmbeddedQueue::open({.database = *database, .shards = process.shards, .log = process.log, .metrics = process.metrics,
                                                                      .counted_by_stores = {std::string(core::actions::kLog), std::string(core::actions::kMail)}},
                                                                     settings.queue));
   }
   // The database has one idle work: each part's in turn, until none has anything left.
   std::vector<std::function<bool(runtime::sqlite::Connection&)>> upkeep;
-  upkeep.push_back([book = storage.book.get()](auto& connection) { return book->purge_some(connection, std::chrono::system_clock::now()); });
-  if (role.logger) upkeep.push_back(stores::sqlite::LogUpkeep(settings.logs));
-  if (role.mail) upkeep.push_back(mailers::mailbox::MailboxUpkeep(settings.mailbox));
-  if (storage.idempotency) upkeep.push_back([keys = storage.idempotency.get()](auto& connection) { return keys->purge_some(connection); });
-  if (storage.queue) upkeep.push_back([queue = storage.queue.get()](auto& connection) { return queue->purge_some(connection); });
-  database.set_idle_work([upkeep = std::move(upkeep)](runtime::sqlite::Connection& connection) {
+  upkeep.push_back([book = book.get()](auto& connection) { return book->purge_some(connection, std::chrono::system_clock::now()); });
+  if (logs) upkeep.push_back(stores::sqlite::LogUpkeep(settings.logs));
+  if (mailbox) upkeep.push_back(mailers::mailbox::MailboxUpkeep(settings.mailbox));
+  if (idempotency) upkeep.push_back([keys = idempotency.get()](auto& connection) { return keys->purge_some(connection); });
+  if (queue) upkeep.push_back([queue = queue.get()](auto& connection) { return queue->purge_some(connection); });
+  database->set_idle_work([upkeep = std::move(upkeep)](runtime::sqlite::Connection& connection) {
     bool left = false;
     for (auto& part : upkeep) left |= part(connection);
     return left;
   });
-  return storage;
+  return core::ok();
 }
+
+Result<void> Storage::open_elsewhere(const Settings&, const RoleTraits&, Process&) { return core::ok(); }
+
+std::vector<std::reference_wrapper<core::LedgerSource>> Storage::books() const {
+  std::vector<std::reference_wrapper<core::LedgerSource>> all;
+  if (book) all.emplace_back(*book);
+  return all;
+}
+
+core::awaitable<void> Storage::stop() { co_return; }
 
 void Storage::close() {
   if (database) database->set_idle_work({});  // it refers to parts that go before the database does

@@ -15,10 +15,10 @@
 
 namespace flexi::apps {
 
-/// Everything that this process stores itself, in one database. Parts of other roles are null.
+/// Everything that this process stores: what no other database is named for in one of its own. Parts of other roles are null.
 struct Storage {
-  std::unique_ptr<runtime::sqlite::Database> database;
-  std::unique_ptr<runtime::sqlite::LedgerBook> book;  ///< before those who count in it
+  std::unique_ptr<runtime::sqlite::Database> database;      ///< null: nothing is embedded
+  std::unique_ptr<runtime::sqlite::LedgerBook> book;        ///< before those who count in it
   std::unique_ptr<core::UserStore> users;
   std::unique_ptr<core::LogStore> logs;
   std::unique_ptr<mailers::mailbox::SqliteMailbox> mailbox;
@@ -26,10 +26,19 @@ struct Storage {
   std::unique_ptr<core::PublishedStore> published;          ///< where the broker has a RabbitMQ
   std::unique_ptr<transports::queue::EmbeddedQueue> queue;  ///< where the broker has no RabbitMQ
 
-  /// Makes or upgrades the tables. Blocks; for the start-up.
-  static core::Result<Storage> open(const Settings& settings, const RoleTraits& role, const DataDirectory& directory, Process& process);
-  /// Behind the stop of every part that uses it.
+  /// Makes or upgrades the embedded tables. Blocks; for the start-up. What is elsewhere may be away: it says so on /readyz.
+  /// @param directory null: nothing is embedded
+  static core::Result<Storage> open(const Settings& settings, const RoleTraits& role, const DataDirectory* directory, Process& process);
+  /// Who counts what the services here store.
+  std::vector<std::reference_wrapper<core::LedgerSource>> books() const;
+  /// What is elsewhere; behind the stop of every part that uses it.
+  core::awaitable<void> stop();
+  /// What is embedded; behind stop().
   void close();
+
+ private:
+  core::Result<void> open_embedded(const Settings& settings, const RoleTraits& role, const DataDirectory& directory, Process& process);
+  core::Result<void> open_elsewhere(const Settings& settings, const RoleTraits& role, Process& process);
 };
 
 }  // namespace flexi::apps
