@@ -54,4 +54,8 @@ bool is_transient(ErrorKind kind) {
   return kind == ErrorKind::overloaded || kind == ErrorKind::unavailable || kind == ErrorKind::deadline_exceeded;
 }
 
+bool is_untaken(const Error& error) {
+  return !error.answered && error.sent == Sent::no && (error.kind == ErrorKind::unavailable || error.kind == ErrorKind::overloaded);
+}
+
 }  // namespace flexi::core

@@ -332,7 +332,7 @@ core::awaitable<void> PublishedMessages::replayed(core::DeadLetterKey key, CallC
     if (!rows) co_return false;
     for (auto& row : rows.value())
       if (key.action.empty() || row.action == key.action) co_await self->mark(row.action, {key.id}, Published::State::under_way, context);
-    for (auto& [action, followed] : self->followed_) followed.listed = -1;
+    self->list_again();
     co_return true;
   };
   co_await there(scope_.executor(), work(this, std::move(key), within(context, kPatience)));
@@ -340,19 +340,23 @@ core::awaitable<void> PublishedMessages::replayed(core::DeadLetterKey key, CallC
 
 core::awaitable<void> PublishedMessages::swept() {
   auto work = [](PublishedMessages* self) -> core::awaitable<bool> {
-    for (auto& [action, followed] : self->followed_) followed.listed = -1;
+    self->list_again();
     co_return true;
   };
   co_await there(scope_.executor(), work(this));
 }
 
-core::awaitable<void> PublishedMessages::discarded(MessageId id, std::string action, CallContext context) {
-  auto work = [](PublishedMessages* self, MessageId id, std::string action, CallContext context) -> core::awaitable<bool> {
-    (void)co_await self->ports_.store.discard(std::move(action), {std::move(id)}, context);
-    for (auto& [name, followed] : self->followed_) followed.listed = -1;
+core::awaitable<void> PublishedMessages::discarded(core::DeadLetterKey key, CallContext context) {
+  auto work = [](PublishedMessages* self, core::DeadLetterKey key, CallContext context) -> core::awaitable<bool> {
+    (void)co_await self->ports_.store.discard(std::move(key.action), {std::move(key.id)}, context);
+    self->list_again();
     co_return true;
   };
-  co_await there(scope_.executor(), work(this, std::move(id), std::move(action), within(context, kPatience)));
+  co_await there(scope_.executor(), work(this, std::move(key), within(context, kPatience)));
+}
+
+void PublishedMessages::list_again() {
+  for (auto& [action, followed] : followed_) followed.listed = -1;
 }
 
 // What is said about it.
@@ -418,7 +422,8 @@ core::awaitable<Result<void>> PublishedLetters::discard(core::DeadLetterKey key,
   auto letter = co_await letters_.get(key, context);
   if (!letter) co_return letter.error();
   auto done = co_await letters_.discard(key, context);
-  if (done) co_await messages_.discarded(std::move(key.id), std::move(letter.value().action), std::move(context));
+  key.action = std::move(letter.value().action);
+  if (done) co_await messages_.discarded(std::move(key), std::move(context));
   co_return done;
 }
 

@@ -66,7 +66,8 @@ class PublishedMessages final : public core::Handler, public core::ReceiptSource
 
   /// An operator's replay or discard of a dead letter has been done.
   core::awaitable<void> replayed(core::DeadLetterKey key, core::CallContext context);
-  core::awaitable<void> discarded(core::MessageId id, std::string action, core::CallContext context);
+  /// @param key with its action
+  core::awaitable<void> discarded(core::DeadLetterKey key, core::CallContext context);
   /// Many left the dead letters at once: which ones, the next look tells.
   core::awaitable<void> swept();
 
@@ -98,6 +99,7 @@ class PublishedMessages final : public core::Handler, public core::ReceiptSource
   core::awaitable<std::int64_t> sweep(std::int64_t after, core::Timestamp before, core::CallContext context);
   core::awaitable<core::Result<Batch>> ask_stores(std::int64_t after, core::Timestamp before, core::CallContext context);
   core::awaitable<void> look(core::CallContext context);
+  void list_again();
   bool must_list(const Followed& followed, const QueueSight& sight, const core::PublishedCount& count) const;
   core::awaitable<void> list_letters(const std::map<std::string, QueueSight>& sights, core::CallContext context);
   core::awaitable<void> mark(std::string action, std::vector<core::MessageId> ids, core::Published::State state, core::CallContext context);

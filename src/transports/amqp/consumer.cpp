@@ -16,11 +16,6 @@ constexpr int kAsideGrowth = 10;  ///< the longest pause before a message is put
 constexpr auto kAsideTime = std::chrono::seconds(10);
 constexpr double kLeastOfDelay = 0.8;  ///< the jitter: a retry queue's messages are tried again after so much of its delay at the earliest
 
-/// Nobody took the message, so it is not the message's fault. Where its service may have had it, it may be what the service died of.
-bool is_untaken(const core::Error& error) {
-  return !error.answered && error.sent == core::Sent::no && (error.kind == core::ErrorKind::unavailable || error.kind == core::ErrorKind::overloaded);
-}
-
 std::string reason_of(const core::Error& error) { return std::string(core::to_string(error.kind)) + ": " + error.message; }
 }  // namespace
 
@@ -189,8 +184,8 @@ Publication Consumer::aside(const Taken& taken, const core::Error& error, bool& 
   Publication p;
   const auto& work = *taken.work;
   const auto& o = shared_->options;
-  const auto untaken = taken.untaken + (is_untaken(error) ? 1 : 0);
-  dead = !may_heal(error.kind) || (!is_untaken(error) && taken.attempt - untaken >= o.max_attempts) || work.retry.empty();
+  const auto untaken = taken.untaken + (core::is_untaken(error) ? 1 : 0);
+  dead = !may_heal(error.kind) || (!core::is_untaken(error) && taken.attempt - untaken >= o.max_attempts) || work.retry.empty();
   p.deadline = Clock::now() + kAsideTime;
   p.counted = false;
   if (dead) {

@@ -20,7 +20,7 @@ asio::awaitable<void> call_into(core::Handler* handler, core::Request request, c
   *result = co_await handler->handle(std::move(request), std::move(context));
   if (*result) co_return;
   auto& error = result->error();
-  *untaken = !error.answered && error.sent == core::Sent::no && (error.kind == core::ErrorKind::unavailable || error.kind == core::ErrorKind::overloaded);
+  *untaken = core::is_untaken(error);
   error.answered = true;  // the handler's word, as far as the queue's callers are concerned
 }
 }  // namespace

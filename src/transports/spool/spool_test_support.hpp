@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
 #include <filesystem>
 #include <set>
 #include <thread>
