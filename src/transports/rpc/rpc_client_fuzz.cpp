@@ -65,7 +65,7 @@ class Target {
 
   void run(std::uint8_t which, std::string_view bytes) {
     runtime::TaskScope scope(io_.get_executor(), "rpc client", runtime::LogSink::none());
-    ClientShared shared{options_, token_, runtime::LogSink::none(), scope, loop_, Answers(loop_), {}};
+    ClientShared shared{options_, shown_, runtime::LogSink::none(), scope, loop_, Answers(loop_), {}};
     auto connection = std::make_shared<ClientConnection>(shared, acceptor_.local_endpoint());
     const std::weak_ptr<ClientConnection> left = connection;
     const auto rethrow = [](std::exception_ptr e) {
@@ -86,7 +86,7 @@ class Target {
   tcp::acceptor acceptor_;
   std::shared_ptr<KjLoop> loop_;
   const RpcClientOptions options_{.max_answer_bytes = 64 * 1024, .event_buffer = 2, .connect_timeout = std::chrono::seconds(20)};
-  const std::string token_ = "token";
+  const Shown shown_{.token = "token"};
 };
 
 }  // namespace
