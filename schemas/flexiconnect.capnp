@@ -70,7 +70,19 @@ struct MailMessage {
   from @0 :Text;  # empty: the configured sender
   to @1 :Text;
   subject @2 :Text;
-  message @3 :Text;
+  message @3 :Text;   # may be empty where a template is named
+  cc @4 :Text;        # addresses with commas between, as in `to`
+  bcc @5 :Text;       # likewise; the message does not name them
+  replyTo @6 :Text;   # one address
+  template @7 :Text;  # one of the mail service's own templates, by name; empty: the default
+  data @8 :Text;      # a JSON object with the template's values; empty: none
+  attachments @9 :List(Attachment);
+}
+
+struct Attachment {
+  name @0 :Text;
+  contentType @1 :Text;  # empty: application/octet-stream
+  content @2 :Data;
 }
 
 struct Request {

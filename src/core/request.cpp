@@ -42,8 +42,7 @@ bool same_payload(const Payload& a, const Payload& b) {
     return x->name == y.name && x->data == y.data;
   }
   if (auto* x = std::get_if<Mail>(&a)) {
-    auto& y = std::get<Mail>(b);
-    return x->from == y.from && x->to == y.to && x->subject == y.subject && x->message == y.message;
+    return *x == std::get<Mail>(b);
   }
   if (auto* x = std::get_if<Credentials>(&a)) {
     auto& y = std::get<Credentials>(b);

@@ -26,13 +26,37 @@ struct LogEntry {
   std::string data;
 };
 
-/// Payload of action "mail".
+/// A file that goes with a mail.
+struct Attachment {
+  std::string name;            ///< as the recipient sees it
+  std::string content_type{};  ///< empty: application/octet-stream
+  std::string content{};       ///< its bytes
+  friend bool operator==(const Attachment&, const Attachment&) = default;
+};
+
+/// Payload of action "mail". Addresses are lists with commas between.
 struct Mail {
   std::string from;  ///< empty: the configured sender
   std::string to;
   std::string subject;
-  std::string message;
+  std::string message;     ///< may be empty where a template is named
+  std::string cc{};
+  std::string bcc{};       ///< recipients that the message does not name
+  std::string reply_to{};  ///< empty: none
+  std::string template_name{};  ///< of the mail service's own templates; empty: the default pair
+  std::string data{};           ///< a JSON object for the template; empty: none
+  std::vector<Attachment> attachments{};
+  friend bool operator==(const Mail&, const Mail&) = default;
 };
+
+/// A text of Mail that the contract does not have: optional everywhere, and left out where it is empty, so that what older
+/// versions wrote, and what they know a mail by, stays what it was.
+struct MailExtra {
+  std::string_view name;
+  std::string Mail::*text;
+};
+inline constexpr MailExtra kMailExtras[] = {
+    {"cc", &Mail::cc}, {"bcc", &Mail::bcc}, {"reply_to", &Mail::reply_to}, {"template", &Mail::template_name}, {"data", &Mail::data}};
 
 /// Payload of every other action (administration, and what a user's configuration routes): one JSON value as text.
 struct Json {

@@ -3,6 +3,7 @@
 
 #include <simdjson.h>
 
+#include "runtime/base64.hpp"
 #include "runtime/json.hpp"
 
 namespace flexi::transports {
@@ -71,6 +72,91 @@ core::Result<void> read_texts(dom::object object, std::string_view prefix, std::
   return core::ok();
 }
 
+core::Error wrong_field(std::string_view prefix, std::string_view name, std::string_view what) {
+  return core::invalid_argument(std::string(prefix).append(name).append(what));
+}
+
+/// One text with addresses, or an array of them, which becomes one text with commas between.
+core::Result<std::string> read_addresses(dom::element element, std::string_view prefix, std::string_view name) {
+  dom::array array;
+  std::string_view text;
+  if (element.get(array)) {
+    if (element.get(text)) return wrong_field(prefix, name, " must be a string or an array of strings");
+    return std::string(text);
+  }
+  std::string joined;
+  for (auto one : array) {
+    if (one.get(text)) return wrong_field(prefix, name, " must be a string or an array of strings");
+    joined.append(joined.empty() ? "" : ", ").append(text);
+  }
+  return joined;
+}
+
+core::Result<core::Attachment> read_attachment(dom::element element, const std::string& prefix) {
+  dom::object object;
+  if (element.get(object)) return core::invalid_argument(prefix + " must be an object with name, content_type and content");
+  core::Attachment attachment;
+  std::string content;
+  TextField fields[] = {{"name", &attachment.name}, {"content_type", &attachment.content_type, false}, {"content", &content}};
+  FLEXI_TRY(read_texts(object, prefix + ".", fields));
+  auto bytes = runtime::base64_decode(content);
+  if (!bytes) return core::invalid_argument(prefix + ".content must be base64, padded and without line breaks");
+  attachment.content = std::move(*bytes);
+  return attachment;
+}
+
+core::Result<void> read_attachments(dom::element element, std::string_view prefix, std::vector<core::Attachment>& out) {
+  dom::array array;
+  if (element.get(array)) return wrong_field(prefix, "attachments", " must be an array of objects with name, content_type and content");
+  for (auto one : array) {
+    FLEXI_TRY(auto attachment, read_attachment(one, std::string(prefix) + "attachments[" + std::to_string(out.size()) + "]"));
+    out.push_back(std::move(attachment));
+  }
+  return core::ok();
+}
+
+/// What the contract does not have.
+core::Result<void> read_mail_extras(dom::object object, std::string_view prefix, core::Mail& mail) {
+  for (auto [key, element] : object) {
+    if (element.is_null()) continue;
+    if (key == "attachments") {
+      FLEXI_TRY(read_attachments(element, prefix, mail.attachments));
+      continue;
+    }
+    if (key == "data") {
+      if (!element.is_object()) return wrong_field(prefix, key, " must be an object with the template's values");
+      mail.data = simdjson::minify(element);
+      continue;
+    }
+    for (auto& extra : core::kMailExtras) {
+      if (extra.name != key) continue;
+      if (key == "template" || key == "reply_to") {
+        std::string_view text;
+        if (element.get(text)) return wrong_field(prefix, key, " must be a string");
+        mail.*extra.text = text;
+      } else {
+        FLEXI_TRY(mail.*extra.text, read_addresses(element, prefix, key));
+      }
+      if ((mail.*extra.text).find('\0') != std::string::npos) return wrong_field(prefix, key, " must not hold a NUL character");
+    }
+  }
+  return core::ok();
+}
+
+core::Result<core::Payload> read_mail_payload(dom::object object, std::string_view prefix) {
+  core::Mail mail;
+  FLEXI_TRY(read_mail_extras(object, prefix, mail));
+  dom::array several;
+  const bool several_to = !object["to"].get(several);
+  if (several_to) {
+    FLEXI_TRY(mail.to, read_addresses(object["to"], prefix, "to"));
+    if (mail.to.find('\0') != std::string::npos) return wrong_field(prefix, "to", " must not hold a NUL character");
+  }
+  TextField fields[] = {{"from", &mail.from, false}, {"subject", &mail.subject}, {"message", &mail.message, mail.template_name.empty()}, {"to", &mail.to}};
+  FLEXI_TRY(read_texts(object, prefix, std::span(fields).first(several_to ? 3 : 4)));
+  return core::Payload(std::move(mail));
+}
+
 core::Result<core::Payload> read_payload(std::string_view action, dom::object object, std::string_view prefix) {
   if (action == core::actions::kLog) {
     core::LogEntry entry;
@@ -84,10 +170,7 @@ core::Result<core::Payload> read_payload(std::string_view action, dom::object ob
     FLEXI_TRY(read_texts(object, prefix, fields));
     return core::Payload(std::move(credentials));
   }
-  core::Mail mail;
-  TextField fields[] = {{"from", &mail.from, false}, {"to", &mail.to}, {"subject", &mail.subject}, {"message", &mail.message}};
-  FLEXI_TRY(read_texts(object, prefix, fields));
-  return core::Payload(std::move(mail));
+  return read_mail_payload(object, prefix);
 }
 
 bool is_contract_action(std::string_view action) {
@@ -136,6 +219,29 @@ void append_field(std::string& out, std::string_view name, std::string_view text
   runtime::append_json_string(out, text);
 }
 
+void append_mail(std::string& out, const core::Mail& mail) {
+  append_field(out, "from", mail.from);
+  append_field(out, "to", mail.to);
+  append_field(out, "subject", mail.subject);
+  append_field(out, "message", mail.message);
+  for (auto& [name, text] : core::kMailExtras) {
+    if ((mail.*text).empty()) continue;
+    if (name == "data") out.append(",\"data\":").append(mail.data);
+    else append_field(out, name, mail.*text);
+  }
+  if (mail.attachments.empty()) return;
+  out += ",\"attachments\":[";
+  for (auto& attachment : mail.attachments) {
+    std::string one = "{";
+    append_field(one, "name", attachment.name);
+    if (!attachment.content_type.empty()) append_field(one, "content_type", attachment.content_type);
+    one += ",\"content\":\"";
+    runtime::append_base64(one, attachment.content);
+    out.append(&attachment == &mail.attachments.front() ? "" : ",").append(one).append("\"}");
+  }
+  out += ']';
+}
+
 }  // namespace
 
 core::Result<core::Credentials> read_credentials(std::string_view json) {
@@ -154,6 +260,13 @@ core::Result<core::Mail> read_mail(std::string_view json) {
   FLEXI_TRY(auto object, parse_object(json));
   FLEXI_TRY(auto payload, read_payload(core::actions::kMail, object, ""));
   return std::get<core::Mail>(std::move(payload));
+}
+
+core::Result<std::string> template_data(std::string_view json) {
+  if (json.empty()) return std::string();
+  auto object = parse_object(json);
+  if (!object) return wrong_field("", "data", " must be a JSON object with the template's values");
+  return std::string(simdjson::minify(object.value()));
 }
 
 core::Result<core::Payload> payload_from_json(std::string_view action, std::string_view json) {
@@ -177,11 +290,7 @@ std::string payload_to_json(const core::Payload& payload) {
     append_field(out, "email", credentials->email);
     append_field(out, "password", credentials->password);
   } else {
-    auto& mail = std::get<core::Mail>(payload);
-    append_field(out, "from", mail.from);
-    append_field(out, "to", mail.to);
-    append_field(out, "subject", mail.subject);
-    append_field(out, "message", mail.message);
+    append_mail(out, std::get<core::Mail>(payload));
   }
   return out += '}';
 }
@@ -197,6 +306,8 @@ core::Result<void> check_utf8(const core::Payload& payload) {
     check("email", credentials->email), check("password", credentials->password);
   } else if (auto* mail = std::get_if<core::Mail>(&payload)) {
     check("from", mail->from), check("to", mail->to), check("subject", mail->subject), check("message", mail->message);
+    for (auto& [name, text] : core::kMailExtras) check(name, mail->*text);
+    for (auto& attachment : mail->attachments) check("attachments: name", attachment.name), check("attachments: content_type", attachment.content_type);
   } else {
     check("the payload", std::get<core::Json>(payload).text);
   }

@@ -18,7 +18,14 @@ namespace flexi::transports {
 
 core::Result<core::Credentials> read_credentials(std::string_view json);  ///< {"email","password"}
 core::Result<core::LogEntry> read_log_entry(std::string_view json);       ///< {"name","data"}
-core::Result<core::Mail> read_mail(std::string_view json);                ///< {"from"?,"to","subject","message"}
+/// {"from"?,"to","subject","message","cc"?,"bcc"?,"reply_to"?,"template"?,"data"?,"attachments"?:[{"name","content_type"?,"content"}]}: to, cc
+/// and bcc a text or an array of them, content base64, message optional with a template.
+core::Result<core::Mail> read_mail(std::string_view json);
+
+/// Mail::data of a transport that has it as a text: always the same text for the same value, or it would be another mail by
+/// another transport.
+/// @return invalid_argument unless it is empty or one JSON object
+core::Result<std::string> template_data(std::string_view json);
 
 /// The payload of `action`: "auth", "log" and "mail" are typed, any other is core::Json that keeps `json` as it is.
 /// @param json for other actions one JSON value; empty is "{}"

@@ -26,7 +26,39 @@ TEST(JsonCodec, ReadsTheContractsBodies) {
   EXPECT_EQ(mail.to, "t@x");
 }
 
-TEST(JsonCodec, SaysWhatIsWrongAndWhatWouldBeRight) {
+TEST(JsonCodec, AMailMayHoldMoreThanTheContractHas) {
+  const auto mail = read_mail(R"({"to":["t@x","Name <u@x>"],"cc":"c@x","bcc":["b@x"],"reply_to":"r@x","subject":"s","template":"welcome",)"
+                              R"("data":{"name" : "Zo\u00eb", "items":[1, 2.5]},"attachments":[{"name":"a.txt","content":"AAEC/w=="},{"name":"b","content_type":"text/plain","content":""}]})").value();
+  EXPECT_EQ(mail.to, "t@x, Name <u@x>");
+  EXPECT_EQ(mail.cc, "c@x");
+  EXPECT_EQ(mail.bcc, "b@x");
+  EXPECT_EQ(mail.reply_to, "r@x");
+  EXPECT_EQ(mail.template_name, "welcome");
+  EXPECT_EQ(mail.message, "");
+  EXPECT_EQ(mail.data, "{\"name\":\"Zo\xc3\xab\",\"items\":[1,2.5]}");
+  ASSERT_EQ(mail.attachments.size(), 2u);
+  EXPECT_EQ(mail.attachments[0], (core::Attachment{"a.txt", "", std::string("\0\1\2\xff", 4)}));
+  EXPECT_EQ(mail.attachments[1], (core::Attachment{"b", "text/plain", ""}));
+  EXPECT_EQ(payload_to_json(core::Mail{"", "t", "s", "m"}), R"({"from":"","to":"t","subject":"s","message":"m"})") << "as older versions wrote it";
+}
+
+TEST(JsonCodec, SaysWhatIsWrongWithTheRestOfAMail) {
+  const auto with = [](std::string extra) { return why(read_mail(R"({"to":"t@x","subject":"s","message":"m",)" + extra + "}")); };
+  EXPECT_EQ(with(R"("cc":5)"), "cc must be a string or an array of strings");
+  EXPECT_EQ(with(R"("bcc":["a",1])"), "bcc must be a string or an array of strings");
+  EXPECT_EQ(with(R"("reply_to":["a"])"), "reply_to must be a string");
+  EXPECT_EQ(with(R"("cc":["a\u0000"])"), "cc must not hold a NUL character");
+  EXPECT_EQ(with(R"("data":"x")"), "data must be an object with the template's values");
+  EXPECT_THAT(with(R"("attachments":{})"), HasSubstr("attachments must be an array"));
+  EXPECT_EQ(with(R"("attachments":[{"name":"a"}])"), "attachments[0].content is required and must be a string");
+  EXPECT_THAT(with(R"("attachments":[{"name":"a","content":"Zg==" },{"name":"a","content":"Zg"}])"), HasSubstr("attachments[1].content must be base64"));
+  EXPECT_THAT(why(read_mail(R"({"to":[1],"subject":"s","message":"m"})")), HasSubstr("to must be a string or an array"));
+  EXPECT_THAT(why(read_mail(R"({"to":"t","subject":"s"})")), HasSubstr("message is required"));
+  EXPECT_THAT(why(template_data("[1]")), HasSubstr("data must be a JSON object"));
+  EXPECT_EQ(template_data(" {\"a\" : 1 } ").value(), R"({"a":1})");
+}
+
+TEST(JsonCodec, SaysWhatIsWrongAndAndWhatWouldBeRight) {
   EXPECT_THAT(why(read_log_entry("")), HasSubstr("empty"));
   EXPECT_THAT(why(read_log_entry("   ")), HasSubstr("empty"));
   EXPECT_THAT(why(read_log_entry("nonsense")), HasSubstr("valid JSON"));
@@ -75,9 +107,10 @@ TEST(JsonCodec, LogBodyIsEitherForm) {
 
 TEST(JsonCodec, PayloadsReadBackAsTheyWere) {
   const core::Payload payloads[] = {core::LogEntry{"quote\"", "line\n\xe2\x82\xac"}, core::Credentials{"a@b", "p\\"}, core::Mail{"", "t", "s", "m"},
-                                    core::Json{R"({"a":1})"}};
-  const char* action[] = {"log", "auth", "mail", "custom"};
-  for (int i = 0; i < 4; ++i) EXPECT_TRUE(core::same_payload(payloads[i], payload_from_json(action[i], payload_to_json(payloads[i])).value())) << action[i];
+                                    core::Json{R"({"a":1})"},
+                                    core::Mail{"f", "t", "s", "", "c", "b", "r", "x", "{\"a\":[1,\"\xc3\xa9\"]}", {{"n\"", "a/b", std::string("\0\xff", 2)}, {"e", "", ""}}}};
+  const char* action[] = {"log", "auth", "mail", "custom", "mail"};
+  for (int i = 0; i < 5; ++i) EXPECT_TRUE(core::same_payload(payloads[i], payload_from_json(action[i], payload_to_json(payloads[i])).value())) << action[i];
   EXPECT_FALSE(payload_from_json("custom", "{} {}"));
 }
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 namespace flexi::mailers::smtp {
 
@@ -16,7 +17,33 @@ struct Transfer {
   std::string_view unsent;
   std::string answer;  ///< the last answer's lines, at most 1 KiB
   int answer_code = 0;
+  bool needs_utf8 = false;  ///< an address is not ASCII
+  int hellos_before = 1;    ///< 220 lines before the EHLO that counts: STARTTLS has one of its own
+  int welcomes = 0;         ///< 220 lines so far; 0: the connection was kept
+  std::optional<bool> takes_utf8{};  ///< what the EHLO's answer said; none: there was none
 };
+
+bool is_ascii(std::string_view text) {
+  return std::none_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; });
+}
+
+bool same_word(std::string_view text, std::string_view upper) {
+  return text.size() == upper.size() && std::equal(text.begin(), text.end(), upper.begin(), [](char a, char b) { return (a >= 'a' && a <= 'z' ? a - 32 : a) == b; });
+}
+
+/// Notes what a server's greeting says of SMTPUTF8. Source: RFC 5321 section 4.1.1.1, RFC 6531 section 3.1
+/// @return false: the mail can't be sent there
+bool read_greeting(Transfer& transfer, int code, std::string_view line) {
+  const bool last = line.size() < 4 || line[3] == ' ';
+  if (code == 220 && last) {
+    ++transfer.welcomes;
+    transfer.takes_utf8.reset();
+  }
+  if (code != 250 || transfer.welcomes < transfer.hellos_before || transfer.takes_utf8.value_or(false)) return true;
+  if (line.size() > 4 && same_word(line.substr(4), "SMTPUTF8")) transfer.takes_utf8 = true;
+  else if (last && !transfer.takes_utf8) transfer.takes_utf8 = false;
+  return !(last && transfer.needs_utf8 && !*transfer.takes_utf8);
+}
 
 std::size_t read_body(char* buffer, std::size_t size, std::size_t count, void* transfer) {
   auto& unsent = static_cast<Transfer*>(transfer)->unsent;
@@ -34,6 +61,7 @@ std::size_t read_answer(char* data, std::size_t size, std::size_t count, void* t
   const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
   if (line.size() < 3 || !is_digit(line[0]) || !is_digit(line[1]) || !is_digit(line[2])) return size * count;
   const int code = (line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0');
+  if (!read_greeting(transfer, code, line)) return 0;
   // After a refusal curl says QUIT; the goodbye is not the answer that counts.
   if (code == 221 && transfer.answer_code >= 400) return size * count;
   if (code != transfer.answer_code) transfer.answer.clear();
@@ -51,7 +79,9 @@ std::string printable(std::string text) {
   return text;
 }
 
-core::Error failure(CURLcode code, const Transfer& transfer, const char* curl_words, long connects) {
+core::Error failure(CURLcode code, const Transfer& transfer, const char* curl_words, long connects, const SmtpOptions& options) {
+  if (code == CURLE_WRITE_ERROR && transfer.needs_utf8 && transfer.takes_utf8 == false)
+    return core::invalid_argument("the SMTP server takes no address with letters beyond ASCII before the @ (it has no SMTPUTF8)");
   const std::string words = printable(transfer.answer);
   // Behind the last byte of the mail the server may have taken it, unless it has said that it did not.
   const bool refused = transfer.answer_code >= 400;
@@ -69,7 +99,7 @@ core::Error failure(CURLcode code, const Transfer& transfer, const char* curl_wo
     error = core::invalid_argument("the SMTP server refused the mail: " + words, detail);
   } else if (refused) {
     error = core::unavailable("the SMTP server can't take the mail now: " + words, detail);
-    error.retry_after = std::chrono::seconds(30);
+    error.retry_after = options.deferred_retry;
   } else if (code == CURLE_OPERATION_TIMEDOUT) {
     error = core::unavailable("the SMTP server did not answer in time", detail);
   } else if (connects == 0 && transfer.answer_code == 0) {
@@ -97,6 +127,7 @@ struct SmtpSession::Impl {
   const SmtpOptions& options;
   CURL* handle;
   char words[CURL_ERROR_SIZE] = {};
+  bool takes_utf8 = false;  ///< the kept connection's server
 
   explicit Impl(const SmtpOptions& o) : options(o) {
     initialise_curl();
@@ -115,6 +146,9 @@ struct SmtpSession::Impl {
     curl_easy_setopt(handle, CURLOPT_PROTOCOLS_STR, "smtp,smtps");
     curl_easy_setopt(handle, CURLOPT_PROXY, "");  // the environment's proxies are not for mail
     curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(handle, CURLOPT_MAXCONNECTS, 1L);
+    // Its greeting is asked again: the server may have learnt it.
+    if (transfer.needs_utf8 && !takes_utf8) curl_easy_setopt(handle, CURLOPT_FRESH_CONNECT, 1L);
     curl_easy_setopt(handle, CURLOPT_ERRORBUFFER, words);
     curl_easy_setopt(handle, CURLOPT_TIMEOUT_MS, static_cast<long>(time.count()));
     curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(std::min(time, options.connect_timeout).count()));
@@ -158,6 +192,8 @@ core::Result<core::Delivered> SmtpSession::send(const core::RenderedMail& mail, 
   }
 
   Transfer transfer{.unsent = mail.mime};
+  transfer.needs_utf8 = !is_ascii(mail.from) || !std::all_of(mail.to.begin(), mail.to.end(), is_ascii);
+  transfer.hellos_before = impl_->options.encryption == "tls" ? 2 : 1;
   impl_->words[0] = '\0';
   impl_->configure(transfer, mail, recipients.get(), time);
   const CURLcode code = curl_easy_perform(impl_->handle);
@@ -165,8 +201,9 @@ core::Result<core::Delivered> SmtpSession::send(const core::RenderedMail& mail, 
   curl_easy_getinfo(impl_->handle, CURLINFO_NUM_CONNECTS, &connects);
   // The handle must not keep pointers into this frame.
   curl_easy_setopt(impl_->handle, CURLOPT_MAIL_RCPT, nullptr);
+  if (transfer.takes_utf8) impl_->takes_utf8 = *transfer.takes_utf8;
   if (code == CURLE_OK) return core::Delivered::sent;
-  return failure(code, transfer, impl_->words, connects);
+  return failure(code, transfer, impl_->words, connects, impl_->options);
 }
 
 }  // namespace flexi::mailers::smtp

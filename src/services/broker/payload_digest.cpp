@@ -27,6 +27,14 @@ struct AddFields {
     add(text, mail.to);
     add(text, mail.subject);
     add(text, mail.message);
+    for (auto& [name, extra] : core::kMailExtras)
+      if (!(mail.*extra).empty()) add(text, name), add(text, mail.*extra);
+    for (auto& attachment : mail.attachments) {
+      add(text, "attachment");
+      add(text, attachment.name);
+      add(text, attachment.content_type);
+      add(text, attachment.content);
+    }
   }
   // Credentials never get a digest: it would be a fast hash of a password, kept for a day.
   void operator()(const core::Credentials&) const {}

@@ -26,6 +26,20 @@ TEST(PayloadSize, IsCountedAsTheJsonThatIsSent) {
   EXPECT_FALSE(fits(core::Credentials{"a@b.c", std::string(kLimit, 'x')}));
 }
 
+TEST(PayloadSize, AMailIsCountedWithAllThatGoesWithIt) {
+  // {"from":"","to":"","subject":"","message":"","cc":"c","data":{"a":1},"attachments":[{"name":"n","content_type":"t","content":"…"},{"name":"m","content":""}]}
+  core::Mail mail{"", "", "", "", "c", "", "", "", R"({"a":1})", {{"n", "t", {}}, {"m", "", ""}}};
+  const auto rest = R"({"from":"","to":"","subject":"","message":"","cc":"c","data":{"a":1},"attachments":[{"name":"n","content_type":"t","content":""},{"name":"m","content":""}]})"s.size();
+  constexpr std::size_t kSmall = 40'000;
+  mail.attachments[0].content = std::string((kSmall - rest) / 4 * 3, '\xff');
+  EXPECT_TRUE(check_size(mail, kSmall));
+  EXPECT_TRUE(check_size(mail, rest + (kSmall - rest) / 4 * 4 + 1));
+  EXPECT_FALSE(check_size(mail, rest + (kSmall - rest) / 4 * 4 - 1));
+  core::Mail many{"", "", "", ""};
+  many.attachments.assign(1000, {});
+  EXPECT_FALSE(check_size(many, 20'000)) << "what holds no bytes is sent, too";
+}
+
 TEST(PayloadSize, ALimitBelowTheNamesIsNoUnderflow) {
   EXPECT_FALSE(check_size(core::LogEntry{"n", "d"}, 1));
   EXPECT_TRUE(check_size(core::Json{"1"}, 1));

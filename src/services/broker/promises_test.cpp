@@ -3,6 +3,7 @@
 #include <boost/asio/bind_cancellation_slot.hpp>
 
 #include <list>
+#include <set>
 
 #include "services/broker/broker_fixture.hpp"
 
@@ -129,6 +130,20 @@ TEST(PayloadDigest, FieldBoundariesActionsAndKindsCount) {
   EXPECT_NE(digest("log", core::LogEntry{"ab", ""}), digest("log", core::LogEntry{"a", "b"}));
   EXPECT_NE(digest("log", core::LogEntry{"a", "b"}), digest("lox", core::LogEntry{"a", "b"}));
   EXPECT_NE(digest("mail", core::Mail{"", "a", "", ""}), digest("mail", core::Mail{"a", "", "", ""}));
+  const auto mail = [&](auto change) {
+    core::Mail made{"f", "t", "s", "m"};
+    change(made);
+    return digest("mail", made);
+  };
+  const std::set<core::PayloadDigest> mails = {mail([](auto&) {}),
+                                               mail([](auto& m) { m.cc = "x"; }),
+                                               mail([](auto& m) { m.bcc = "x"; }),
+                                               mail([](auto& m) { m.data = "x"; }),
+                                               mail([](auto& m) { m.attachments = {{"x"}}; }),
+                                               mail([](auto& m) { m.attachments = {{"", "x"}}; }),
+                                               mail([](auto& m) { m.attachments = {{"", "", "x"}}; }),
+                                               mail([](auto& m) { m.attachments = {{}, {}}; })};
+  EXPECT_EQ(mails.size(), 8u) << "all that goes with a mail counts";
   EXPECT_NE(digest("x", core::Json{"1"}), digest("x", core::Json{"2"}));
 }
 

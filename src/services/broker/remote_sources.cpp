@@ -73,6 +73,10 @@ core::awaitable<Result<std::optional<Receipt>>> ServiceReceipts::find_receipt(co
   dom::object found;
   if (parser.parse(answer.value().data).get(found)) co_return not_understood(where_);
   Receipt receipt{.id = std::move(id), .action = action_, .state = Receipt::State::stored, .where = where_};
+  // A mail that SMTP has not taken: what becomes of an unsent one is said by whoever queues it.
+  if (const auto state = text_of(found, "state"); state == "unsent") co_return std::optional<Receipt>();
+  else if (state == "sending") receipt.state = Receipt::State::queued;
+  else if (state == "undecided") receipt.state = Receipt::State::unknown, receipt.reason = "the SMTP server may have it";
   receipt.accepted_at = time_of(found, "created_at");
   receipt.at = time_of(found, "updated_at");
   std::int64_t duplicates = 0;

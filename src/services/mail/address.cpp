@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/mail/address.hpp"
 
+#include <idn2.h>
 #include <simdjson.h>
 
 #include <algorithm>
@@ -22,16 +23,44 @@ std::string_view trim(std::string_view text) {
   return text;
 }
 
-/// Source: RFC 5322 section 3.2.3 (dot-atom-text)
-bool is_dot_atom(std::string_view text) {
-  if (text.empty() || text.front() == '.' || text.back() == '.' || text.find("..") != std::string_view::npos) return false;
-  return std::all_of(text.begin(), text.end(), [](char c) { return c == '.' || is_atext(c); });
+bool is_ascii_text(std::string_view text) {
+  return std::none_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; });
 }
 
-bool is_addr_spec(std::string_view text) {
+/// The C1 controls and the Unicode line ends, which no atom needs and some readers obey.
+bool holds_odd_control(std::string_view text) {
+  for (std::size_t i = 0; i + 1 < text.size(); ++i) {
+    if (text[i] == '\xc2' && static_cast<unsigned char>(text[i + 1]) < 0xa0) return true;
+    if (text.substr(i, 3) == "\xe2\x80\xa8" || text.substr(i, 3) == "\xe2\x80\xa9") return true;
+  }
+  return false;
+}
+
+/// Source: RFC 5322 section 3.2.3 (dot-atom-text), RFC 6532 section 3.2 (atext holds UTF8-non-ascii)
+bool is_dot_atom(std::string_view text) {
+  if (text.empty() || text.front() == '.' || text.back() == '.' || text.find("..") != std::string_view::npos) return false;
+  return std::all_of(text.begin(), text.end(), [](char c) { return c == '.' || is_atext(c) || static_cast<unsigned char>(c) >= 0x80; }) &&
+         !holds_odd_control(text);
+}
+
+/// @return empty where it is no domain
+std::string domain_to_ascii(std::string_view domain) {
+  if (is_ascii_text(domain)) return std::string(domain);
+  const std::string text(domain);
+  char* ascii = nullptr;
+  if (idn2_to_ascii_8z(text.c_str(), &ascii, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) != IDN2_OK) return {};
+  std::string out(ascii);
+  idn2_free(ascii);
+  return out;
+}
+
+/// @return empty where it is none
+std::string read_addr_spec(std::string_view text) {
   const auto at = text.rfind('@');
-  if (at == std::string_view::npos || text.size() > kMaxAddressBytes || at > kMaxLocalBytes) return false;
-  return is_dot_atom(text.substr(0, at)) && is_domain(text.substr(at + 1));
+  if (at == std::string_view::npos || at > kMaxLocalBytes || text.size() > kMaxAddressBytes || !is_dot_atom(text.substr(0, at))) return {};
+  const auto domain = domain_to_ascii(text.substr(at + 1));
+  if (!is_domain(domain) || at + 1 + domain.size() > kMaxAddressBytes) return {};
+  return std::string(text.substr(0, at + 1)) + domain;
 }
 
 core::Error not_an_address(std::string_view field, std::string_view text) {
@@ -58,6 +87,8 @@ bool read_name(std::string_view text, std::string& name) {
 }
 
 }  // namespace
+
+bool Address::is_ascii() const { return is_ascii_text(addr_spec); }
 
 bool is_domain(std::string_view text) {
   if (text.empty() || text.size() > 253) return false;
@@ -89,8 +120,8 @@ core::Result<Address> parse_address(std::string_view field, std::string_view tex
     if (open == std::string_view::npos || !read_name(trim(whole.substr(0, open)), address.name)) return not_an_address(field, whole);
     spec = whole.substr(open + 1, whole.size() - open - 2);
   }
-  if (!is_addr_spec(spec) || address.name.size() > kMaxNameBytes) return not_an_address(field, whole);
-  address.addr_spec = spec;
+  address.addr_spec = read_addr_spec(spec);
+  if (address.addr_spec.empty() || address.name.size() > kMaxNameBytes) return not_an_address(field, whole);
   return address;
 }
 

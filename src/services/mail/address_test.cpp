@@ -24,13 +24,25 @@ TEST(Address, RefusesWhatIsNoneAndNamesTheField) {
   for (const std::string& text :
        {std::string(), std::string("plain"), std::string("@example.com"), std::string("a@"), std::string("a@b@c"), std::string("a b@example.com"),
         std::string(".a@example.com"), std::string("a..b@example.com"), std::string("a@-x.com"), std::string("a@x..com"), std::string("<a@example.com"),
-        std::string("\"open <a@example.com>"), std::string("x <<a@example.com>>"), std::string("ü@example.com"), std::string("a@exämple.com"),
-        std::string("a@example.com>"), std::string("a@[127.0.0.1]"), std::string("\"a b\"@example.com"), long_local + "@example.com", "a@" + long_domain}) {
+        std::string("\"open <a@example.com>"), std::string("x <<a@example.com>>"), std::string("\xc2\x85@example.com"), std::string("a\xe2\x80\xa8@example.com"), std::string("a@ex\xe2\x80\xa8mple.com"),
+        std::string("a@xn--a.com.ü."), std::string("a@example.com>"), std::string("a@[127.0.0.1]"), std::string("\"a b\"@example.com"), long_local + "@example.com", "a@" + long_domain}) {
     auto address = parse_address("from", text);
     ASSERT_FALSE(address) << text;
     EXPECT_EQ(address.error().kind, core::ErrorKind::invalid_argument);
     EXPECT_EQ(address.error().message.rfind("from", 0), 0u) << address.error().message;
   }
+}
+
+// Source: RFC 6531, RFC 5891
+TEST(Address, IsInternationalised) {
+  const auto domain = parse_address("to", "Bücherei <a@Bücher.example>").value();
+  EXPECT_EQ(domain.addr_spec, "a@xn--bcher-kva.example");
+  EXPECT_TRUE(domain.is_ascii()) << "any server takes it";
+  EXPECT_EQ(parse_address("to", "x@straße.de").value().addr_spec, "x@xn--strae-oqa.de");
+  const auto local = parse_address("to", "用户@例子.广告").value();
+  EXPECT_EQ(local.addr_spec, "用户@xn--fsqu00a.xn--4rr70v");
+  EXPECT_FALSE(local.is_ascii());
+  EXPECT_FALSE(parse_address("to", "ü@" + std::string(40, 'a') + "." + std::string(70, 'b')));
 }
 
 TEST(Address, RefusesHeaderInjection) {

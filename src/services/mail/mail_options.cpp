@@ -8,7 +8,7 @@ void MailOptions::describe(runtime::OptionVisitor& v) {
   v.field("from_address", from_address, "Sender of mails that name none; empty is noreply@<domain>", Extra{.also_env = "FROM_ADDRESS"});
   v.field("from_name", from_name, "Display name of that sender", Extra{.also_env = "FROM_NAME"});
   v.field("domain", domain, "Domain of mails' Message-ID", Extra{.also_env = "MAIL_DOMAIN"});
-  v.field("templates_dir", templates_dir, "Folder with your mail.html and mail.txt, read at the start; empty: the built-in ones");
+  v.field("templates_dir", templates_dir, "Folder with your templates, NAME.html and NAME.txt each, read at the start; empty: the built-in mail");
   v.field("entry_timeout", entry_timeout, "How long a mail waits for its own log entry, at most");
   v.field("render_threads", render_threads, "Long mails that are rendered at once");
   v.field("render_queue", render_queue, "Long mails that may wait to be rendered; more are refused with 429");

@@ -10,6 +10,7 @@
 #include "runtime/json.hpp"
 #include "core/hops.hpp"
 #include "services/mail/mime_composer.hpp"
+#include "services/mail/template_data.hpp"
 
 namespace flexi::services::mail {
 
@@ -24,6 +25,80 @@ core::Result<void> check_message(const std::string& message) {
   if (message.find('\0') != std::string::npos) return core::invalid_argument("message must not contain NUL");
   if (!simdjson::validate_utf8(message.data(), message.size())) return core::invalid_argument("message must be valid UTF-8");
   return core::ok();
+}
+
+/// Everybody whom a mail names.
+struct Addresses {
+  std::optional<Address> from, reply_to;
+  std::vector<Address> to, cc, bcc;
+
+  /// Each once, whoever names it: a server would send it twice.
+  std::vector<std::string> envelope() const {
+    std::vector<std::string> all;
+    for (auto* list : {&to, &cc, &bcc})
+      for (const auto& address : *list)
+        if (std::find(all.begin(), all.end(), address.addr_spec) == all.end()) all.push_back(address.addr_spec);
+    return all;
+  }
+};
+
+core::Result<Addresses> read_addresses(const core::Mail& mail) {
+  Addresses all;
+  if (!mail.from.empty()) {
+    FLEXI_TRY(all.from, parse_address("from", mail.from));
+  }
+  FLEXI_TRY(all.to, parse_address_list("to", mail.to));
+  if (!mail.cc.empty()) {
+    FLEXI_TRY(all.cc, parse_address_list("cc", mail.cc));
+  }
+  if (!mail.bcc.empty()) {
+    FLEXI_TRY(all.bcc, parse_address_list("bcc", mail.bcc));
+  }
+  if (all.to.size() + all.cc.size() + all.bcc.size() > kMaxRecipients)
+    return core::invalid_argument("to, cc and bcc may hold at most " + std::to_string(kMaxRecipients) + " addresses together");
+  if (!mail.reply_to.empty()) {
+    FLEXI_TRY(all.reply_to, parse_address("reply_to", mail.reply_to));
+    // The envelope does not name it, so no server is asked whether it takes such a header.
+    if (!all.reply_to->is_ascii()) return core::invalid_argument("reply_to: the part before @ must be ASCII");
+  }
+  return all;
+}
+
+core::Result<Addresses> check_content(const core::Mail& mail) {
+  FLEXI_TRY(auto addresses, read_addresses(mail));
+  FLEXI_TRY(check_header_text("subject", mail.subject, MailService::kMaxSubjectBytes));
+  FLEXI_TRY(check_message(mail.message));
+  if (!mail.template_name.empty() && !is_template_name(mail.template_name))
+    return core::invalid_argument("template must be a template's name: letters, digits, - and _");
+  FLEXI_TRY(check_template_data(mail.data));
+  if (mail.attachments.size() > MailService::kMaxAttachments)
+    return core::invalid_argument("attachments may hold at most " + std::to_string(MailService::kMaxAttachments) + " files");
+  for (std::size_t i = 0; i < mail.attachments.size(); ++i) {
+    FLEXI_TRY(check_attachment(mail.attachments[i], i));
+  }
+  return addresses;
+}
+
+/// Long enough to hold up other requests of its core.
+bool is_long(const core::Mail& mail) {
+  std::size_t bytes = mail.message.size() + mail.data.size();
+  for (const auto& attachment : mail.attachments) bytes += attachment.content.size();
+  return bytes >= MailService::kLongMessageBytes;
+}
+
+/// What the caller sent as one text. The first part is what older versions knew a mail by.
+std::string payload_of(const core::Mail& mail) {
+  runtime::JsonWriter json;
+  json.begin_object().field("from", mail.from).field("to", mail.to).field("subject", mail.subject).field("message", mail.message);
+  std::string payload = json.end_object().take();
+  const auto add = [&payload](std::string_view name, std::string_view value) {
+    payload.append("\n").append(name).append(" ").append(std::to_string(value.size())).append(" ").append(value);
+  };
+  for (auto& [name, text] : core::kMailExtras)
+    if (!(mail.*text).empty()) add(name, mail.*text);
+  for (const auto& attachment : mail.attachments)
+    add("name", attachment.name), add("content_type", attachment.content_type), add("content", attachment.content);
+  return payload;
 }
 
 /// The entry's id follows from the mail's, so that a mail that comes twice leaves one entry.
@@ -42,12 +117,8 @@ awaitable<void> wait_until(CallContext::Clock::time_point time) {
 core::Result<void> check_mail(const core::Payload& payload) {
   auto* mail = std::get_if<core::Mail>(&payload);
   if (!mail) return core::invalid_argument("mail must hold to, subject and message");
-  if (!mail->from.empty()) {
-    FLEXI_TRY(parse_address("from", mail->from));
-  }
-  FLEXI_TRY(parse_address_list("to", mail->to));
-  FLEXI_TRY(check_header_text("subject", mail->subject, MailService::kMaxSubjectBytes));
-  return check_message(mail->message);
+  FLEXI_TRY(check_content(*mail));
+  return core::ok();
 }
 
 core::Result<std::unique_ptr<MailService>> MailService::make(MailOptions options, MailPorts ports, runtime::LogSink& log) {
@@ -87,7 +158,7 @@ awaitable<Result<Reply>> MailService::handle(Request request, CallContext contex
 }
 
 awaitable<Result<core::RenderedMail>> MailService::render(core::MessageId id, core::Timestamp date, core::Mail mail, CallContext context) {
-  if (mail.message.size() < kLongMessageBytes) co_return render_now(id, date, mail);
+  if (!is_long(mail)) co_return render_now(id, date, mail);
   auto job = [this, id = std::move(id), date, mail = std::move(mail)] { return render_now(id, date, mail); };
   auto rendered = co_await renderers_.run(std::move(job), std::move(context));
   if (!rendered) rendered.error().sent = core::Sent::no;
@@ -95,29 +166,24 @@ awaitable<Result<core::RenderedMail>> MailService::render(core::MessageId id, co
 }
 
 core::Result<core::RenderedMail> MailService::render_now(const core::MessageId& id, core::Timestamp date, const core::Mail& mail) const {
+  FLEXI_TRY(auto addresses, check_content(mail));
+  FLEXI_TRY(auto parts, templates_.render(mail));
+  core::RenderedMail rendered;
+  rendered.id = id;
+  rendered.payload = payload_of(mail);
+  rendered.to = addresses.envelope();
+
   MimeContent content;
   content.id = id;
   content.domain = options_.domain;
   content.date = date;
   content.subject = mail.subject;
-  content.from = default_sender_;
-  if (!mail.from.empty()) {
-    FLEXI_TRY(content.from, parse_address("from", mail.from));
-  }
-  FLEXI_TRY(content.to, parse_address_list("to", mail.to));
-  FLEXI_TRY(check_header_text("subject", mail.subject, kMaxSubjectBytes));
-  FLEXI_TRY(check_message(mail.message));
-  FLEXI_TRY(content.html, templates_.render_html(mail.message));
-  FLEXI_TRY(content.plain, templates_.render_plain(mail.message));
-
-  core::RenderedMail rendered;
-  rendered.id = id;
-  runtime::JsonWriter payload;
-  payload.begin_object().field("from", mail.from).field("to", mail.to).field("subject", mail.subject).field("message", mail.message);
-  rendered.payload = payload.end_object().take();
+  content.from = addresses.from.value_or(default_sender_);
+  content.to = std::move(addresses.to), content.cc = std::move(addresses.cc), content.reply_to = std::move(addresses.reply_to);
+  content.html = std::move(parts.html), content.plain = std::move(parts.plain);
+  content.attachments = mail.attachments;
   rendered.mime = compose_mime(content);
   rendered.from = std::move(content.from.addr_spec);
-  for (auto& recipient : content.to) rendered.to.push_back(std::move(recipient.addr_spec));
   rendered.subject = std::move(content.subject);
   rendered.html = std::move(content.html);
   rendered.plain = std::move(content.plain);

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/mailer.hpp"
+#include "core/sent_mails.hpp"
 #include "runtime/blocking_pool.hpp"
 #include "runtime/log_sink.hpp"
 #include "runtime/options.hpp"
@@ -19,7 +20,7 @@ struct MailOptions {
   std::string from_address{};                     ///< sender of mails that name none; empty: noreply@<domain>
   std::string from_name{};                        ///< that sender's display name
   std::string domain = "localhost";               ///< right side of Message-ID
-  std::string templates_dir{};                    ///< folder with mail.html and mail.txt, read at the start; empty: the built-in ones
+  std::string templates_dir{};                    ///< folder with NAME.html and NAME.txt, read at the start; empty: the built-in mail
   std::chrono::milliseconds entry_timeout{2000};  ///< how long a mail waits for its own log entry, at most
   std::int64_t render_threads = 2;                ///< long mails that are rendered at once, apart from everything else
   std::int64_t render_queue = 64;                 ///< long mails that may wait for that; one more is `overloaded`
@@ -31,9 +32,10 @@ struct MailOptions {
 /// What the service works with. `mailer` is needed, the others are null where the deployment has none.
 struct MailPorts {
   core::Mailer* mailer = nullptr;    ///< takes every mail
-  core::Mailbox* mailbox = nullptr;  ///< null: mails.* is unimplemented
+  core::Mailbox* mailbox = nullptr;  ///< null: mails.* is about `sent` alone
   core::Mailer* smtp = nullptr;      ///< where mails.release sends; null: unimplemented
   core::Handler* logger = nullptr;   ///< takes the entry that each mail leaves; its failing never fails a mail
+  core::SentMails* sent = nullptr;   ///< where mails go by SMTP: what it took; null: mails.* is about the mailbox
 };
 
 /// What a mail must keep to be rendered and sent.
@@ -46,6 +48,7 @@ class MailService final : public core::Handler {
  public:
   static constexpr std::size_t kMaxSubjectBytes = 998;
   static constexpr std::size_t kMaxMessageBytes = 1u << 20;
+  static constexpr std::size_t kMaxAttachments = 20;
   static constexpr std::size_t kLongMessageBytes = 8 * 1024;  ///< from here on rendering takes long enough to hold up other requests of its core
 
   /// @return invalid_argument where the templates can't be used
@@ -62,7 +65,9 @@ class MailService final : public core::Handler {
   core::awaitable<void> leave_entry(core::MessageId mail_id, core::Timestamp accepted_at, std::string data, core::CallContext context);
 
   core::awaitable<core::Result<core::Reply>> list(std::string params, core::CallContext context);
+  core::awaitable<core::Result<core::Reply>> list_sent(unsigned limit, std::string cursor, core::CallContext context);
   core::awaitable<core::Result<core::Reply>> get(std::string params, core::CallContext context);
+  core::awaitable<core::Result<core::Reply>> get_caught(core::MessageId id, bool brief, core::CallContext context);
   core::awaitable<core::Result<core::Reply>> known(std::string params, core::CallContext context);
   core::awaitable<core::Result<core::Reply>> remove(std::string params, core::CallContext context);
   core::awaitable<core::Result<core::Reply>> release(std::string params, core::CallContext context);

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "core/timestamp.hpp"
 #include "runtime/json.hpp"
 #include "runtime/shards.hpp"
@@ -49,6 +51,26 @@ class MemoryMailbox final : public core::Mailer, public core::Mailbox {
   }
   std::vector<core::RenderedMail> mails;
   std::optional<core::Error> failure;
+};
+
+/// What SMTP took, in memory: read only.
+class MemorySent final : public core::SentMails {
+ public:
+  core::awaitable<core::Result<core::MailClaim>> claim(core::SentMail, std::chrono::milliseconds, core::CallContext) override { co_return core::MailClaim{}; }
+  core::awaitable<core::Result<void>> sent(core::MessageId, std::int64_t, core::CallContext) override { co_return core::ok(); }
+  core::awaitable<core::Result<void>> release(core::MessageId, std::int64_t, core::CallContext) override { co_return core::ok(); }
+  core::awaitable<core::Result<core::SentMailPage>> list(unsigned, std::string, core::CallContext) override { co_return core::SentMailPage{mails, "next"}; }
+  core::awaitable<core::Result<core::SentMail>> get(core::MessageId id, core::CallContext) override {
+    for (auto& mail : mails)
+      if (mail.id == id) co_return mail;
+    co_return core::not_found("no such mail");
+  }
+  core::awaitable<core::Result<core::KnownIds>> known(std::vector<core::MessageId>, core::CallContext) override {
+    core::KnownIds known;
+    for (auto& mail : mails) known.ids.push_back(mail.id);
+    co_return known;
+  }
+  std::vector<core::SentMail> mails;
 };
 
 /// A logger that stores, fails, throws or never answers.
@@ -237,6 +259,107 @@ TEST_F(MailServiceTest, TheBiggestMessageAndEmptyOnesAreSent) {
   m.message.clear();
   m.subject.clear();
   EXPECT_TRUE(send(m, "empty"));
+}
+
+TEST_F(MailServiceTest, AMailGoesToAllOfItsRecipientsAndNamesNoBlindOne) {
+  auto m = mail();
+  m.to = "you@example.com, Ann <ann@example.com>";
+  m.cc = "cc@example.com, ann@example.com";
+  m.bcc = "secret@example.com";
+  m.reply_to = "Answers <re@example.com>";
+  m.attachments = {{"a b.txt", "text/plain", "bytes"}};
+  ASSERT_TRUE(send(m));
+  const auto& sent = mailbox_.mails.at(0);
+  EXPECT_EQ(sent.to, (std::vector<std::string>{"you@example.com", "ann@example.com", "cc@example.com", "secret@example.com"})) << "each once";
+  EXPECT_NE(sent.mime.find("\r\nCc: cc@example.com,\r\n ann@example.com\r\n"), std::string::npos) << sent.mime;
+  EXPECT_NE(sent.mime.find("\r\nReply-To: Answers <re@example.com>\r\n"), std::string::npos);
+  EXPECT_NE(sent.mime.find("filename=\"a b.txt\""), std::string::npos);
+  EXPECT_EQ(sent.mime.find("secret"), std::string::npos);
+  EXPECT_EQ(std::get<core::LogEntry>(logger_.requests.at(0).payload).data.find("secret"), std::string::npos);
+  // What makes another mail of it.
+  std::set<std::string> payloads;
+  for (auto change : {+[](core::Mail&) {}, +[](core::Mail& x) { x.bcc.clear(); }, +[](core::Mail& x) { x.attachments[0].content = "Bytes"; },
+                      +[](core::Mail& x) { x.attachments.push_back({"c", "", ""}); }, +[](core::Mail& x) { x.cc.swap(x.bcc); }}) {
+    auto other = m;
+    change(other);
+    ASSERT_TRUE(send(other, "p" + std::to_string(payloads.size())));
+    payloads.insert(mailbox_.mails.back().payload);
+  }
+  EXPECT_EQ(payloads.size(), 5u);
+}
+
+TEST_F(MailServiceTest, WhatGoesWithAMailIsChecked) {
+  const auto with = [](auto change) {
+    auto m = mail();
+    change(m);
+    return m;
+  };
+  const auto field = [&](core::Mail m) {
+    auto refused = send(m);
+    EXPECT_FALSE(refused);
+    EXPECT_FALSE(check_mail(core::Payload(m))) << "a broker says so at once";
+    return refused ? std::string("sent") : refused.error().message;
+  };
+  EXPECT_NE(field(with([](auto& m) { m.cc = "a@example.com\r\nX: y"; })).find("cc must not contain line breaks"), std::string::npos);
+  EXPECT_NE(field(with([](auto& m) { m.bcc = "nobody"; })).find("bcc: 'nobody'"), std::string::npos);
+  EXPECT_NE(field(with([](auto& m) { m.reply_to = "a@b.c, d@e.f"; })).find("reply_to"), std::string::npos);
+  EXPECT_NE(field(with([](auto& m) { m.reply_to = "ü@b.c"; })).find("reply_to: the part before @ must be ASCII"), std::string::npos);
+  std::string many = "a@b";
+  for (std::size_t i = 1; i < kMaxRecipients; ++i) many += ",a@b";
+  EXPECT_NE(field(with([&](auto& m) { m.cc = many; })).find("at most 100 addresses together"), std::string::npos);
+  EXPECT_NE(field(with([](auto& m) { m.template_name = "../x"; })).find("template"), std::string::npos);
+  EXPECT_NE(field(with([](auto& m) { m.data = "{\"a b\":1}"; })).find("data: 'a b'"), std::string::npos);
+  EXPECT_NE(field(with([](auto& m) { m.attachments.assign(21, {"a", "", ""}); })).find("at most 20 files"), std::string::npos);
+  const auto attached = [&](core::Attachment a) { return field(with([&](auto& m) { m.attachments = {{"ok", "", ""}, a}; })); };
+  for (auto name : {"", "/etc/passwd", "..\\x", "..", ".", "a\tb", "a\x7f"}) EXPECT_EQ(attached({name, "", ""}), "attachments[1].name must be a file's name, without a path") << name;
+  EXPECT_EQ(attached({"a\r\nX: y", "", ""}), "attachments[1].name must not contain line breaks or NUL");
+  for (auto type : {"text", "text/", "/plain", "text/plain\r\nX: y", "text/pl ain", "text/plain;", "text/plain; x", "text/plain; a=b;c", "text/plain; a=\"b\""})
+    EXPECT_EQ(attached({"a", type, ""}), "attachments[1].content_type must be one, e.g. application/pdf") << type;
+  EXPECT_NE(attached({"a", "Message/rfc822", ""}).find("must not be message/"), std::string::npos);
+  EXPECT_TRUE(send(with([](auto& m) { m.attachments = {{"a", "text/plain; charset=utf-8; format=flowed", ""}}; })));
+}
+
+TEST_F(MailServiceTest, AnUnknownTemplateIsNamedByTheService) {
+  auto m = mail();
+  m.template_name = "welcome";
+  EXPECT_TRUE(check_mail(core::Payload(m))) << "only the mail service knows its templates";
+  auto refused = send(m);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::invalid_argument);
+  EXPECT_EQ(refused.error().message, "there is no such template here; there are: mail");
+}
+
+TEST_F(MailServiceTest, WhereMailsGoBySmtpTheLedgerAnswers) {
+  MemorySent sent;
+  core::SentMail one;
+  one.id = core::MessageId::parse("one").value();
+  one.from = "me@example.com", one.to = {"you@example.com"}, one.subject = "Hi";
+  one.accepted_at = core::parse_rfc3339("2026-11-24T01:19:36Z").value(), one.at = one.accepted_at + 2s;
+  one.attempts = 2, one.state = core::SentMail::State::sent, one.via = core::Via::amqp, one.duplicates = 1;
+  sent.mails = {one};
+  ports_.sent = &sent;
+  make();
+  ASSERT_TRUE(send(mail(), "caught"));
+  const std::string summary = R"("id":"one","from":"me@example.com","to":["you@example.com"],"subject":"Hi","created_at":"2026-11-24T01:19:36.000000Z",)"
+                              R"("state":"sent","updated_at":"2026-11-24T01:19:38.000000Z","attempts":2)";
+  const auto list = administer("mails.list", "{}").value();
+  EXPECT_EQ(list.data, "[{" + summary + "}]");
+  EXPECT_EQ(list.next, "next");
+  EXPECT_EQ(administer("mails.get", R"({"id":"one","brief":true})").value().data, "{" + summary + R"(,"way":"amqp","duplicates":1})");
+  EXPECT_EQ(administer("mails.get", R"({"id":"zz"})").error().kind, ErrorKind::not_found);
+  EXPECT_NE(administer("mails.get", R"({"id":"caught"})").value().data.find("\"source\""), std::string::npos) << "what was caught before is still there";
+  EXPECT_EQ(administer("mails.known", R"({"ids":["one","caught"]})").value().data, R"({"known":["one","caught"]})");
+  for (const char* action : {"mails.delete", "mails.release"}) {
+    auto refused = administer(action, R"({"id":"one"})");
+    EXPECT_EQ(refused.error().kind, ErrorKind::unimplemented) << action;
+    EXPECT_NE(refused.error().message.find("mails go by SMTP here and no copy is kept"), std::string::npos);
+  }
+  EXPECT_TRUE(administer("mails.release", R"({"id":"caught"})"));
+  EXPECT_TRUE(administer("mails.delete", R"({"id":"caught"})"));
+  ports_.mailbox = nullptr;
+  make();
+  EXPECT_EQ(administer("mails.delete", R"({"id":"one"})").error().kind, ErrorKind::unimplemented);
+  EXPECT_EQ(administer("mails.known", R"({"ids":["one"]})").value().data, R"({"known":["one"]})");
 }
 
 TEST_F(MailServiceTest, AMailersErrorIsTheReply) {

@@ -4,7 +4,9 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "core/request.hpp"
 #include "core/result.hpp"
 
 namespace flexi::services::mail {
@@ -13,24 +15,42 @@ namespace flexi::services::mail {
 extern const std::string_view kDefaultHtmlTemplate;
 extern const std::string_view kDefaultPlainTemplate;
 
-/// The two templates of a mail, with one variable: `message`. In HTML it is escaped by where it stands, whatever the
-/// template says; `{{message:pre_escape}}` keeps its line breaks, `{{message}}` makes them spaces.
+/// What a mail without a template's name is rendered by.
+inline constexpr std::string_view kDefaultTemplate = "mail";
+
+/// Letters, digits, '-' and '_', at most 64: never a path.
+bool is_template_name(std::string_view name);
+
+/// Pairs of templates by name, in HTML and in plain text, with the variable `message` and those of Mail::data. In HTML
+/// values are escaped by where they stand, whatever the template says; `{{message:pre_escape}}` keeps line breaks,
+/// `{{message}}` makes them spaces.
 /// Lifetime/threads: render from any thread
 class MailTemplates {
  public:
-  /// @param folder holds mail.html and mail.txt, at most 256 KiB each; empty: the default pair
-  /// @return invalid_argument that names the file and what is wrong with it: missing, broken, without {{message}}, or
-  ///         with a style that can't be inlined
+  static constexpr std::size_t kMaxTemplates = 200;
+  static constexpr std::size_t kMaxRenderedBytes = 8u << 20;  ///< a message of the largest size, all of it escaped
+
+  struct Parts {
+    std::string html;  ///< its CSS inlined
+    std::string plain;
+  };
+
+  /// @param folder holds NAME.html and NAME.txt, at most 256 KiB each; without a mail.html and mail.txt, and where it is
+  ///               empty, that pair is the program's own
+  /// @return invalid_argument that names the file and what is wrong with it: missing, half of a pair, broken, with a style
+  ///         that can't be inlined, or mail.… without {{message}}
   static core::Result<MailTemplates> load(const std::string& folder);
-  static core::Result<MailTemplates> from_text(std::string_view html, std::string_view plain);
 
   MailTemplates(MailTemplates&&) noexcept;
   MailTemplates& operator=(MailTemplates&&) noexcept;
   ~MailTemplates();
 
-  /// The HTML part, its CSS inlined.
-  core::Result<std::string> render_html(const std::string& message) const;
-  core::Result<std::string> render_plain(const std::string& message) const;
+  std::vector<std::string> names() const;
+
+  /// By template_name, message and data.
+  /// @return invalid_argument where there is no such template (the message names those that there are), the data is not
+  ///         what fill() takes, or the result is over kMaxRenderedBytes
+  core::Result<Parts> render(const core::Mail& mail) const;
 
  private:
   struct Impl;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/mail/mime_composer.hpp"
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdint>
@@ -12,12 +13,13 @@ namespace flexi::services::mail {
 
 namespace {
 
-/// Quoted-printable never holds "=_", so no body can hold the boundary; the hash (FNV-1a) keeps a mail within a mail apart.
-std::string boundary_of(const core::MessageId& id) {
+/// Neither quoted-printable nor base64 ever holds "=_", so no body can hold a boundary; the hash (FNV-1a) keeps a mail
+/// within a mail apart, the kind the parts of one.
+std::string boundary_of(const core::MessageId& id, const char* kind) {
   std::uint64_t hash = 0xcbf29ce484222325u;
   for (unsigned char c : id.str()) hash = (hash ^ c) * 0x100000001b3u;
-  std::array<char, 32> text;
-  std::snprintf(text.data(), text.size(), "=_flexi_%016llx", static_cast<unsigned long long>(hash));
+  std::array<char, 48> text;
+  std::snprintf(text.data(), text.size(), "=_flexi%s_%016llx", kind, static_cast<unsigned long long>(hash));
   return text.data();
 }
 
@@ -47,7 +49,69 @@ void append_part(std::string& out, const std::string& boundary, const char* type
   out.append(quoted_printable(text)).append("\r\n");
 }
 
+void append_alternative(std::string& out, const MimeContent& content) {
+  const auto boundary = boundary_of(content.id, "");
+  out += "Content-Type: multipart/alternative;\r\n boundary=\"" + boundary + "\"\r\n\r\n";
+  append_part(out, boundary, "text/plain", content.plain);
+  append_part(out, boundary, "text/html", content.html);
+  out.append("--").append(boundary).append("--\r\n");
+}
+
+void append_attachment(std::string& out, const core::Attachment& attachment) {
+  out.append("Content-Type: ").append(attachment.content_type.empty() ? "application/octet-stream" : attachment.content_type);
+  out.append("\r\nContent-Transfer-Encoding: base64\r\nContent-Disposition: attachment").append(encode_parameter("filename", attachment.name));
+  out.append("\r\n\r\n").append(base64_body(attachment.content));
+}
+
+bool is_token(std::string_view text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
+    return c > 0x20 && c < 0x7f && std::string_view("()<>@,;:\\\"/[]?=").find(c) == std::string_view::npos;
+  });
+}
+
+/// type/subtype with any parameters, each a token. Source: RFC 2045 section 5.1
+bool is_content_type(std::string_view text) {
+  if (text.size() > 128) return false;
+  auto rest = text;
+  const auto take = [&rest] {
+    const auto end = std::min(rest.find(';'), rest.size());
+    auto part = rest.substr(0, end);
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+    while (!part.empty() && part.front() == ' ') part.remove_prefix(1);
+    while (!part.empty() && part.back() == ' ') part.remove_suffix(1);
+    return part;
+  };
+  const auto type = take();
+  const auto slash = type.find('/');
+  if (slash == std::string_view::npos || !is_token(type.substr(0, slash)) || !is_token(type.substr(slash + 1))) return false;
+  while (!rest.empty()) {
+    const auto parameter = take();
+    const auto equals = parameter.find('=');
+    if (equals == std::string_view::npos || !is_token(parameter.substr(0, equals)) || !is_token(parameter.substr(equals + 1))) return false;
+  }
+  return text.back() != ';';
+}
+
+bool begins_with_any_case(std::string_view text, std::string_view prefix) {
+  return text.size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), text.begin(), [](char p, char c) { return p == (c >= 'A' && c <= 'Z' ? c + 32 : c); });
+}
+
 }  // namespace
+
+core::Result<void> check_attachment(const core::Attachment& attachment, std::size_t place) {
+  const std::string field = "attachments[" + std::to_string(place) + "]";
+  FLEXI_TRY(check_header_text(field + ".name", attachment.name, 255));
+  const auto& name = attachment.name;
+  const bool control = std::any_of(name.begin(), name.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
+  if (name.empty() || control || name.find_first_of("/\\") != std::string::npos || name == "." || name == "..")
+    return core::invalid_argument(field + ".name must be a file's name, without a path");
+  const auto& type = attachment.content_type;
+  if (type.empty()) return core::ok();
+  if (!is_content_type(type)) return core::invalid_argument(field + ".content_type must be one, e.g. application/pdf");
+  for (auto composite : {"multipart/", "message/"})
+    if (begins_with_any_case(type, composite)) return core::invalid_argument(field + ".content_type must not be " + composite + "…: send it as application/octet-stream");
+  return core::ok();
+}
 
 std::string mail_date(core::Timestamp time) {
   static constexpr const char* kDays[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
@@ -82,18 +146,29 @@ std::string message_id_header(const core::MessageId& id, std::string_view domain
 }
 
 std::string compose_mime(const MimeContent& content) {
-  const auto boundary = boundary_of(content.id);
+  std::size_t attached = 0;
+  for (const auto& attachment : content.attachments) attached += attachment.content.size() * 7 / 5 + 1024;
   std::string out;
-  out.reserve(1024 + 2 * content.plain.size() + 2 * content.html.size());
+  out.reserve(1024 + 2 * content.plain.size() + 2 * content.html.size() + attached);
   out += "Date: " + mail_date(content.date) + "\r\n";
   out += address_field("From", {content.from});
+  if (content.reply_to) out += address_field("Reply-To", {*content.reply_to});
   out += address_field("To", content.to);
+  if (!content.cc.empty()) out += address_field("Cc", content.cc);
   out += "Subject: " + encode_unstructured(content.subject, 9) + "\r\n";
   out += "Message-ID: " + message_id_header(content.id, content.domain) + "\r\n";
   out += "MIME-Version: 1.0\r\n";
-  out += "Content-Type: multipart/alternative;\r\n boundary=\"" + boundary + "\"\r\n\r\n";
-  append_part(out, boundary, "text/plain", content.plain);
-  append_part(out, boundary, "text/html", content.html);
+  if (content.attachments.empty()) {
+    append_alternative(out, content);
+    return out;
+  }
+  const auto boundary = boundary_of(content.id, "_mixed");
+  out += "Content-Type: multipart/mixed;\r\n boundary=\"" + boundary + "\"\r\n\r\n--" + boundary + "\r\n";
+  append_alternative(out, content);
+  for (const auto& attachment : content.attachments) {
+    out.append("--").append(boundary).append("\r\n");
+    append_attachment(out, attachment);
+  }
   return out.append("--").append(boundary).append("--\r\n");
 }
 

@@ -96,6 +96,51 @@ TEST(Mime, AwkwardSubjectsReadBackUnchanged) {
   }
 }
 
+/// What Python's email package reads of a mail with attachments, as one text.
+std::string attachments_by_python(const std::string& mime) {
+  std::string path = testing::TempDir() + "/mimeXXXXXX";
+  ::close(::mkstemp(path.data()));
+  std::ofstream(path, std::ios::binary) << mime;
+  const std::string command =
+      "/usr/bin/python3 -c \"import email,email.policy,sys\n"
+      "m=email.message_from_binary_file(open(sys.argv[1],'rb'),policy=email.policy.default)\n"
+      "b=m.get_body(('html','plain'))\n"
+      "w=[m.get_content_type(),b.get_content_type(),b.get_content().strip(),str(m['cc']),str(m['reply-to']),str(m['bcc'])]\n"
+      "for a in m.iter_attachments(): w+=[a.get_filename(),a.get_content_type(),a.get_payload(decode=True).hex()]\n"
+      "w.append(str(sum(len(x.defects)+sum(len(h.defects) for h in x.values()) for x in m.walk())))\n"
+      "sys.stdout.reconfigure(encoding='utf-8')\n"
+      "print('|'.join(w),end='')\" " + path;
+  std::unique_ptr<FILE, int (*)(FILE*)> pipe(::popen(command.c_str(), "r"), &::pclose);
+  std::string out;
+  for (int c; (c = std::fgetc(pipe.get())) != EOF;) out += static_cast<char>(c);
+  ::unlink(path.c_str());
+  return out;
+}
+
+TEST(Mime, AttachmentsAreReadBackByteForByteUnderTheirNames) {
+  auto mail = content();
+  mail.cc = {{"", "c@example.com"}};
+  mail.reply_to = Address{"Réponse", "r@example.com"};
+  std::string every;
+  for (int i = 0; i < 256; ++i) every += static_cast<char>(i);
+  std::string long_name = "käse ";
+  for (int i = 0; i < 60; ++i) long_name += "é";
+  mail.attachments = {{"a \"b\"; c.txt", "text/plain; charset=utf-8", every + "\r\n.\r\n"}, {long_name + ".pdf", "application/pdf", ""}, {"x.bin", "", std::string(57, '\xff')}};
+  const auto mime = compose_mime(mail);
+  expect_sound(mime);
+  std::string hex;
+  for (unsigned char c : every + "\r\n.\r\n") {
+    char two[3];
+    std::snprintf(two, sizeof two, "%02x", c);
+    hex += two;
+  }
+  std::string ff;
+  for (int i = 0; i < 57; ++i) ff += "ff";
+  EXPECT_EQ(attachments_by_python(mime), "multipart/mixed|text/html|<p>hällo</p>|c@example.com|Réponse <r@example.com>|None|a \"b\"; c.txt|text/plain|" + hex + "|" +
+                                             long_name + ".pdf|application/pdf||x.bin|application/octet-stream|" + ff + "|0");
+  EXPECT_EQ(mime, compose_mime(mail)) << "the same bytes again";
+}
+
 TEST(Mime, TheSameContentGivesTheSameBytes) {
   EXPECT_EQ(compose_mime(content()), compose_mime(content()));
   auto other = content();

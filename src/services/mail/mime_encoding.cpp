@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "runtime/base64.hpp"
+
 namespace flexi::services::mail {
 
 namespace {
@@ -15,18 +17,6 @@ bool is_printable_ascii(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return c >= 0x20 && c < 0x7f; });
 }
 
-std::string base64(std::string_view bytes) {
-  static constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  for (std::size_t i = 0; i < bytes.size(); i += 3) {
-    const std::size_t n = std::min<std::size_t>(3, bytes.size() - i);
-    std::uint32_t group = 0;
-    for (std::size_t k = 0; k < 3; ++k) group = group << 8 | (k < n ? static_cast<unsigned char>(bytes[i + k]) : 0u);
-    for (std::size_t k = 0; k < 4; ++k) out += k <= n ? kDigits[group >> (18 - 6 * k) & 63] : '=';
-  }
-  return out;
-}
-
 /// Encoded-words on a line each. 39 bytes make 64 columns, so the first fits beside a field's name.
 std::string encoded_words(std::string_view text) {
   constexpr std::size_t kMaxBytes = 39;
@@ -36,7 +26,7 @@ std::string encoded_words(std::string_view text) {
     // A character may not be split between two words.
     while (n > 1 && n < text.size() && (static_cast<unsigned char>(text[n]) & 0xc0) == 0x80) --n;
     if (!out.empty()) out += "\r\n ";
-    out.append("=?UTF-8?B?").append(base64(text.substr(0, n))).append("?=");
+    out.append("=?UTF-8?B?").append(runtime::base64_encode(text.substr(0, n))).append("?=");
     text.remove_prefix(n);
   }
   return out;
@@ -102,6 +92,48 @@ std::string encode_unstructured(std::string_view text, std::size_t used) {
   std::string folded;
   if (faithful && fold(text, used, folded)) return folded;
   return encoded_words(text);
+}
+
+std::string base64_body(std::string_view bytes) {
+  constexpr std::size_t kBytesOfALine = kMaxLine / 4 * 3;
+  std::string out;
+  out.reserve(bytes.size() / 3 * 4 + bytes.size() / kBytesOfALine * 2 + 8);
+  for (std::size_t i = 0; i < bytes.size(); i += kBytesOfALine) {
+    runtime::append_base64(out, bytes.substr(i, kBytesOfALine));
+    out += "\r\n";
+  }
+  return out;
+}
+
+std::string encode_parameter(std::string_view name, std::string_view value) {
+  constexpr std::size_t kMaxValue = 50;  // columns of one line's piece
+  const bool simple = is_printable_ascii(value) && value.size() <= kMaxValue;
+  std::string out = ";\r\n ";
+  if (simple) {
+    out.append(name).append("=\"");
+    for (char c : value) {
+      if (c == '"' || c == '\\') out += '\\';
+      out += c;
+    }
+    return out += '"';
+  }
+  std::string piece;
+  std::size_t pieces = 0;
+  const auto flush = [&] {
+    if (pieces > 0) out += ";\r\n ";
+    out.append(name).append("*").append(std::to_string(pieces)).append(pieces == 0 ? "*=UTF-8''" : "*=").append(piece);
+    piece.clear();
+    ++pieces;
+  };
+  for (char c : value) {
+    const bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '.' || c == '_';
+    if (piece.size() + 3 > kMaxValue) flush();
+    const auto byte = static_cast<unsigned char>(c);
+    if (plain) piece += c;
+    else piece.append({'%', kHex[byte >> 4], kHex[byte & 15]});
+  }
+  flush();
+  return out;
 }
 
 std::string encode_phrase(std::string_view name) {

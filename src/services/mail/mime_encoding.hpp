@@ -21,4 +21,12 @@ std::string encode_unstructured(std::string_view text, std::size_t used);
 /// Source: RFC 5322 section 3.2.5, RFC 2047 section 5 (3)
 std::string encode_phrase(std::string_view name);
 
+/// Bytes as a base64 body: lines of 76 characters with CRLF. Source: RFC 2045 section 6.8
+std::string base64_body(std::string_view bytes);
+
+/// "; name=value" of a MIME header, on lines of its own: as a quoted-string where it is short ASCII, else in pieces of
+/// percent-encoded UTF-8. `value` holds no control characters.
+/// Source: RFC 2045 section 5.1, RFC 2231 sections 3 and 4
+std::string encode_parameter(std::string_view name, std::string_view value);
+
 }  // namespace flexi::services::mail

@@ -93,8 +93,20 @@ core::Result<core::Payload> take_payload(v1::Email& message, std::string_view pr
   FLEXI_TRY(check_text(prefix, "to", message.to()));
   FLEXI_TRY(check_text(prefix, "subject", message.subject()));
   FLEXI_TRY(check_text(prefix, "message", message.message()));
-  return core::Payload(core::Mail{std::move(*message.mutable_from()), std::move(*message.mutable_to()), std::move(*message.mutable_subject()),
-                                  std::move(*message.mutable_message())});
+  core::Mail mail{std::move(*message.mutable_from()), std::move(*message.mutable_to()), std::move(*message.mutable_subject()),
+                  std::move(*message.mutable_message())};
+  mail.cc = std::move(*message.mutable_cc()), mail.bcc = std::move(*message.mutable_bcc()), mail.reply_to = std::move(*message.mutable_reply_to());
+  mail.template_name = std::move(*message.mutable_template_()), mail.data = message.data();
+  for (auto& [name, text] : core::kMailExtras) {
+    FLEXI_TRY(check_text(prefix, name, mail.*text));
+  }
+  FLEXI_TRY(mail.data, template_data(mail.data));
+  for (auto& attachment : *message.mutable_attachments()) {
+    FLEXI_TRY(check_text(prefix, "attachments.name", attachment.name()));
+    FLEXI_TRY(check_text(prefix, "attachments.content_type", attachment.content_type()));
+    mail.attachments.push_back({std::move(*attachment.mutable_name()), std::move(*attachment.mutable_content_type()), std::move(*attachment.mutable_content())});
+  }
+  return core::Payload(std::move(mail));
 }
 
 core::Result<HandleCall> take_handle(v1::HandleRequest& message) {
@@ -136,6 +148,12 @@ std::string write_request(const core::Request& request) {
     message.set_to(mail->to);
     message.set_subject(mail->subject);
     message.set_message(mail->message);
+    message.set_cc(mail->cc), message.set_bcc(mail->bcc), message.set_reply_to(mail->reply_to);
+    message.set_template_(mail->template_name), message.set_data(mail->data);
+    for (auto& attachment : mail->attachments) {
+      auto& out = *message.add_attachments();
+      out.set_name(attachment.name), out.set_content_type(attachment.content_type), out.set_content(attachment.content);
+    }
     return message.SerializeAsString();
   }
   if (auto* credentials = std::get_if<core::Credentials>(&request.payload)) {

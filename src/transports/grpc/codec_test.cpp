@@ -92,6 +92,13 @@ TEST(GrpcPayloads, ComeBackAsTheyWere) {
   const core::Payload log = core::LogEntry{"n", std::string(100'000, 'x')}, mail = core::Mail{"f", "t", "\xe2\x82\xac", "m"}, auth = core::Credentials{"e", "p"};
   EXPECT_TRUE(core::same_payload(there_and_back<v1::LogEntry>("log", log), log));
   EXPECT_TRUE(core::same_payload(there_and_back<v1::Email>("mail", mail), mail));
+  const core::Payload whole = core::Mail{"f", "t", "s", "", "c", "b", "r", "x", R"({"a":[1]})", {{"n", "a/b", std::string("\0\xff", 2)}, {"e", "", ""}}};
+  EXPECT_TRUE(core::same_payload(there_and_back<v1::Email>("mail", whole), whole));
+  v1::Email spaced;
+  spaced.set_data("{ \"a\" : 1 }");
+  EXPECT_EQ(std::get<core::Mail>(take_payload(spaced).value()).data, R"({"a":1})") << "one text for one value";
+  spaced.set_data("[]");
+  EXPECT_EQ(take_payload(spaced).error().kind, core::ErrorKind::invalid_argument);
   EXPECT_TRUE(core::same_payload(there_and_back<v1::Credentials>("auth", auth), auth));
   core::Request custom;
   custom.action = "resize";

@@ -130,8 +130,19 @@ core::Result<core::Payload> read_credentials(schema::Credentials::Reader credent
 
 core::Result<core::Payload> read_mail(schema::MailMessage::Reader mail, const CallRules& rules) {
   const auto from = mail.getFrom(), to = mail.getTo(), subject = mail.getSubject(), message = mail.getMessage();
-  FLEXI_TRY(check_size(from.size() + to.size() + subject.size() + message.size(), rules));
-  return core::Payload(core::Mail{text(from), text(to), text(subject), text(message)});
+  const auto cc = mail.getCc(), bcc = mail.getBcc(), reply_to = mail.getReplyTo(), name = mail.getTemplate(), data = mail.getData();
+  std::size_t bytes = from.size() + to.size() + subject.size() + message.size() + cc.size() + bcc.size() + reply_to.size() + name.size() + data.size();
+  // An attachment without bytes takes some of a message, too.
+  for (auto attachment : mail.getAttachments())
+    bytes += attachment.getName().size() + attachment.getContentType().size() + attachment.getContent().size() + sizeof(capnp::word);
+  FLEXI_TRY(check_size(bytes, rules));
+  FLEXI_TRY(auto values, template_data(view(data)));
+  core::Mail out{text(from), text(to), text(subject), text(message), text(cc), text(bcc), text(reply_to), text(name), std::move(values), {}};
+  for (auto attachment : mail.getAttachments()) {
+    const auto content = attachment.getContent().asChars();
+    out.attachments.push_back({text(attachment.getName()), text(attachment.getContentType()), std::string(content.begin(), content.size())});
+  }
+  return core::Payload(std::move(out));
 }
 
 core::Result<core::Payload> read_json(std::string_view action, std::string_view json, const CallRules& rules) {
@@ -202,14 +213,27 @@ core::Result<Plan> plan_broker(const Exported& object, schema::Request::Reader r
   return finish_plan(std::move(plan), object, meta, rules);
 }
 
+namespace {
+
+bool holds_nul(const std::string& string) { return string.find('\0') != string.npos; }
+
+bool extras_hold_nul(const core::Mail& mail) {
+  for (auto& extra : core::kMailExtras)
+    if (holds_nul(mail.*extra.text)) return true;
+  for (auto& attachment : mail.attachments)
+    if (holds_nul(attachment.name) || holds_nul(attachment.content_type)) return true;
+  return false;
+}
+
+}  // namespace
+
 core::Result<void> check_texts(const core::Payload& payload) {
   FLEXI_TRY(check_utf8(payload));
-  const auto holds_nul = [](const std::string& string) { return string.find('\0') != string.npos; };
   bool nul = false;
   if (auto* entry = std::get_if<core::LogEntry>(&payload)) nul = holds_nul(entry->name) || holds_nul(entry->data);
   else if (auto* who = std::get_if<core::Credentials>(&payload)) nul = holds_nul(who->email) || holds_nul(who->password);
   else if (auto* mail = std::get_if<core::Mail>(&payload))
-    nul = holds_nul(mail->from) || holds_nul(mail->to) || holds_nul(mail->subject) || holds_nul(mail->message);
+    nul = holds_nul(mail->from) || holds_nul(mail->to) || holds_nul(mail->subject) || holds_nul(mail->message) || extras_hold_nul(*mail);
   if (nul) return core::invalid_argument("texts must not hold a NUL character");
   return core::ok();
 }
@@ -217,7 +241,13 @@ core::Result<void> check_texts(const core::Payload& payload) {
 std::size_t payload_bytes(const core::Payload& payload) {
   if (auto* entry = std::get_if<core::LogEntry>(&payload)) return entry->name.size() + entry->data.size();
   if (auto* who = std::get_if<core::Credentials>(&payload)) return who->email.size() + who->password.size();
-  if (auto* mail = std::get_if<core::Mail>(&payload)) return mail->from.size() + mail->to.size() + mail->subject.size() + mail->message.size();
+  if (auto* mail = std::get_if<core::Mail>(&payload)) {
+    std::size_t bytes = mail->from.size() + mail->to.size() + mail->subject.size() + mail->message.size();
+    for (auto& extra : core::kMailExtras) bytes += (mail->*extra.text).size();
+    for (auto& attachment : mail->attachments)
+      bytes += attachment.name.size() + attachment.content_type.size() + attachment.content.size() + 8 * sizeof(capnp::word);
+    return bytes;
+  }
   return std::get<core::Json>(payload).text.size();
 }
 
@@ -242,6 +272,19 @@ void write_text_fields(schema::MailMessage::Builder out, const core::Mail& mail)
   out.setTo(text(mail.to));
   out.setSubject(text(mail.subject));
   out.setMessage(text(mail.message));
+  if (!mail.cc.empty()) out.setCc(text(mail.cc));
+  if (!mail.bcc.empty()) out.setBcc(text(mail.bcc));
+  if (!mail.reply_to.empty()) out.setReplyTo(text(mail.reply_to));
+  if (!mail.template_name.empty()) out.setTemplate(text(mail.template_name));
+  if (!mail.data.empty()) out.setData(text(mail.data));
+  if (mail.attachments.empty()) return;
+  auto list = out.initAttachments(static_cast<unsigned>(mail.attachments.size()));
+  for (unsigned i = 0; i < list.size(); ++i) {
+    auto& attachment = mail.attachments[i];
+    list[i].setName(text(attachment.name));
+    list[i].setContentType(text(attachment.content_type));
+    list[i].setContent({reinterpret_cast<const capnp::byte*>(attachment.content.data()), attachment.content.size()});
+  }
 }
 
 void write_metadata(schema::Metadata::Builder out, const core::Request& request, const core::CallContext& context, const Shown& shown) {

@@ -106,6 +106,9 @@ TEST_F(RpcBothEnds, EachActionHasItsMethod) {
   request.payload = core::Mail{"f@x", "t@x", "s", "m"};
   ASSERT_TRUE(call(request));
   EXPECT_TRUE(core::same_payload(mirror.last.payload, request.payload));
+  request.payload = core::Mail{"f", "t", "s", "", "c", "b", "r", "x", R"({"a":[1]})", {{"n", "a/b", std::string("\0\xff", 2)}, {"e", "", ""}}};
+  ASSERT_TRUE(call(request));
+  EXPECT_TRUE(core::same_payload(mirror.last.payload, request.payload));
   request.action = "custom";
   request.payload = core::Json{R"({"a":[1,2]})"};
   EXPECT_EQ(call(request).value().data, R"({"a":[1,2]})");

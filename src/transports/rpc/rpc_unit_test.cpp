@@ -186,6 +186,10 @@ TEST(RpcCodec, ABrokersRequestIsUnderstoodOrSaysWhatIsWrong) {
   EXPECT_THAT(wrong([](auto r, auto) { r.setAction("log"); r.getPayload().initMail(); }), HasSubstr("differ"));
   EXPECT_THAT(wrong([](auto r, auto) { r.setAction("log"); r.getPayload().setJson("{"); }), HasSubstr("JSON"));
   EXPECT_THAT(wrong([](auto r, auto) { r.getPayload().initLog().setData(std::string(101, 'x').c_str()); }), HasSubstr("at most 100 bytes"));
+  EXPECT_THAT(wrong([](auto r, auto) { r.getPayload().initMail().initAttachments(20); }), HasSubstr("at most 100 bytes"));
+  EXPECT_THAT(wrong([](auto r, auto) { r.getPayload().initMail().setData("[1]"); }), HasSubstr("JSON object"));
+  EXPECT_THAT(wrong([](auto r, auto) { r.getPayload().initMail().setCc(capnp::Text::Reader("a\0b", 3)); }), HasSubstr("NUL"));
+  EXPECT_THAT(wrong([](auto r, auto) { r.getPayload().initMail().initAttachments(1)[0].setName("\xff"); }), HasSubstr("UTF-8"));
   EXPECT_THAT(wrong([](auto r, auto) { r.getPayload().initLog().setData("\xff"); }), HasSubstr("UTF-8"));
   EXPECT_THAT(wrong([](auto r, auto) { r.getPayload().initLog().setData(capnp::Text::Reader("a\0b", 3)); }), HasSubstr("NUL"));
   EXPECT_THAT(wrong([](auto r, auto m) { r.getPayload().initLog(); m.setId("two words"); }), HasSubstr("meta.id"));

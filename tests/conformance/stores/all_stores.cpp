@@ -6,6 +6,7 @@
 #include "store_under_test.hpp"
 #include "stores/sqlite/idempotency_store.hpp"
 #include "stores/sqlite/log_store.hpp"
+#include "stores/sqlite/sent_mails.hpp"
 #include "stores/sqlite/user_store.hpp"
 
 namespace flexi::conformance {
@@ -21,10 +22,14 @@ class SqliteUnderTest final : public StoreUnderTest {
     FLEXI_TRY(logs_, stores::sqlite::open_log_store(*database_, {}));
     FLEXI_TRY(keys_, stores::sqlite::SqliteIdempotencyStore::open(*database_, {}));
     FLEXI_TRY(mailbox_, mailers::mailbox::SqliteMailbox::open(*database_));
+    FLEXI_TRY(book_, runtime::sqlite::LedgerBook::open(*database_));
+    FLEXI_TRY(sent_, stores::sqlite::SqliteSentMails::open(*database_, {}, book_.get()));
     database_->set_idle_work(stores::sqlite::LogUpkeep({}));
     return core::ok();
   }
   void close() override {
+    sent_.reset();
+    book_.reset();
     mailbox_.reset();
     keys_.reset();
     logs_.reset();
@@ -36,6 +41,9 @@ class SqliteUnderTest final : public StoreUnderTest {
   core::IdempotencyStore& keys() override { return *keys_; }
   core::Mailer& mailer() override { return *mailbox_; }
   core::Mailbox& mailbox() override { return *mailbox_; }
+
+  core::SentMails& sent_mails() override { return *sent_; }
+  core::LedgerSource& ledger() override { return *book_; }
 
   void refuse_writes() override { limit_pages("PRAGMA max_page_count=1"); }  // less than there are: no more than there are
   void allow_writes() override { limit_pages("PRAGMA max_page_count=1000000"); }
@@ -87,6 +95,8 @@ class SqliteUnderTest final : public StoreUnderTest {
   std::unique_ptr<core::LogStore> logs_;
   std::unique_ptr<stores::sqlite::SqliteIdempotencyStore> keys_;
   std::unique_ptr<mailers::mailbox::SqliteMailbox> mailbox_;
+  std::unique_ptr<runtime::sqlite::LedgerBook> book_;
+  std::unique_ptr<stores::sqlite::SqliteSentMails> sent_;
 };
 
 }  // namespace
@@ -95,7 +105,8 @@ std::vector<StoreKind> all_stores() {
   return {{.name = "sqlite",
            .make = [](std::filesystem::path folder) { return std::make_unique<SqliteUnderTest>(std::move(folder)); },
            .keeps_keys = true,
-           .keeps_mails = true}};
+           .keeps_mails = true,
+           .keeps_sent_mails = true}};
 }
 
 }  // namespace flexi::conformance

@@ -16,8 +16,10 @@
 #include <vector>
 
 #include "core/idempotency_store.hpp"
+#include "core/ledger.hpp"
 #include "core/log_store.hpp"
 #include "core/mailer.hpp"
+#include "core/sent_mails.hpp"
 #include "core/user_store.hpp"
 #include "runtime/shards.hpp"
 
@@ -37,6 +39,9 @@ class StoreUnderTest {
   /// Two faces of one, likewise: what is delivered is kept.
   virtual core::Mailer& mailer() { std::abort(); }
   virtual core::Mailbox& mailbox() { std::abort(); }
+  /// Likewise: what SMTP took, and where it is counted.
+  virtual core::SentMails& sent_mails() { std::abort(); }
+  virtual core::LedgerSource& ledger() { std::abort(); }
   /// From now on, until `allow_writes`, the disk has no room for what is not there yet.
   virtual void refuse_writes() = 0;
   virtual void allow_writes() = 0;
@@ -51,7 +56,7 @@ class StoreUnderTest {
 struct StoreKind {
   std::string name;
   std::function<std::unique_ptr<StoreUnderTest>(std::filesystem::path folder)> make;
-  bool keeps_keys = false, keeps_mails = false;
+  bool keeps_keys = false, keeps_mails = false, keeps_sent_mails = false;
 };
 /// Every store there is: the suite runs over all of them.
 std::vector<StoreKind> all_stores();
