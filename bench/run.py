@@ -6,9 +6,9 @@ Every figure is the median of rounds, because absolute figures drift with the ma
 """
 import argparse, os, pathlib, shutil, sys, tempfile
 
-import embedded, transports
+import embedded, mails, transports
 
-PARTS = {"embedded": embedded.measure, "transports": transports.measure, "rabbitmq": transports.measure_rabbitmq}
+PARTS = {"embedded": embedded.measure, "transports": transports.measure, "rabbitmq": transports.measure_rabbitmq, "mails": mails.measure}
 
 
 def main():

@@ -19,7 +19,7 @@ void Messages::open(Storage& storage, Process& process, Ways& ways, Queueing& qu
   // Publishers first, stores last (LedgerService says why). The book of a process that stores nothing holds what it published.
   std::vector<std::reference_wrapper<core::LedgerSource>> ledger;
   const auto books = storage.books();
-  const bool stores = storage.logs || storage.mailbox;
+  const bool stores = storage.logs || storage.mailbox || storage.sent_mails;
   if (!stores) ledger.insert(ledger.end(), books.begin(), books.end());
   if (storage.queue) ledger.emplace_back(*storage.queue);
   if (queueing.spool()) ledger.emplace_back(*queueing.spool());

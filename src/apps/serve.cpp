@@ -99,6 +99,7 @@ class Running {
     impatience.spawn(hurry(signals, time, ingress));
     co_await ingress.join();
     co_await queueing_.stop(time);
+    co_await services_.stop(time.left());
     if (custom_) co_await custom_->stop(time);
     co_await ways_.stop_remote(time);
     co_await ways_.stop_local(time);

@@ -8,6 +8,20 @@ namespace flexi::apps {
 namespace actions = core::actions;
 using core::Result;
 
+namespace {
+
+mailers::once::OnceOptions once_options(const Settings& settings) {
+  return {.send_timeout = settings.smtp.timeout,
+          .lease_grace = settings.mail.claim_grace,
+          .max_under_way = static_cast<std::size_t>(settings.smtp.connections + settings.smtp.queue_limit)};
+}
+
+}  // namespace
+
+core::awaitable<void> Services::stop(core::StopOptions options) {
+  if (sender) co_await sender->stop(options.grace);
+}
+
 Result<void> Services::open(const Settings& settings, const RoleTraits& role, Storage& storage, Process& process, core::Handler* remote_logger,
                             core::DeadLetters* letters) {
   std::vector<runtime::policies::ActionRoute> routes;
@@ -25,7 +39,9 @@ Result<void> Services::open(const Settings& settings, const RoleTraits& role, St
   }
   if (role.mail) {
     if (settings.smtp.configured()) smtp = mailers::smtp::make_smtp_mailer(settings.smtp);
-    services::mail::MailPorts ports{.mailer = storage.mailbox.get(), .mailbox = storage.mailbox.get(), .smtp = smtp.get(), .logger = entries};
+    services::mail::MailPorts ports{
+        .mailer = storage.mailbox.get(), .mailbox = storage.mailbox.get(), .smtp = smtp.get(), .logger = entries, .sent = storage.sent_mails.get()};
+    if (storage.sent_mails) ports.mailer = &sender.emplace(*smtp, *storage.sent_mails, once_options(settings), process.shards.executor(0), process.log, process.metrics);
     FLEXI_TRY(mail, services::mail::MailService::make(settings.mail, ports, process.log));
     routes.push_back({std::string(actions::kMail), *mail});
     routes.push_back({"mails.", *mail});

@@ -5,6 +5,8 @@
 #include <optional>
 
 #include "apps/storage.hpp"
+#include "core/transport.hpp"
+#include "mailers/once/once_mailer.hpp"
 #include "runtime/policies/action_router.hpp"
 #include "services/authentication/authentication_service.hpp"
 #include "services/broker/ledger_service.hpp"
@@ -21,6 +23,7 @@ struct Services {
   std::optional<services::authentication::PasswordHasher> hasher;
   std::optional<services::authentication::AuthenticationService> authentication;
   std::unique_ptr<core::Mailer> smtp;
+  std::optional<mailers::once::OnceMailer> sender;  ///< where mails go by SMTP
   std::unique_ptr<services::mail::MailService> mail;
   std::optional<services::listener::DeadLetterService> dead_letters;
   std::optional<services::broker::LedgerService> ledger;  ///< what is counted here, for the broker that adds it up
@@ -30,6 +33,8 @@ struct Services {
   /// @param letters       the queue's; null: there is none
   core::Result<void> open(const Settings& settings, const RoleTraits& role, Storage& storage, Process& process, core::Handler* remote_logger,
                           core::DeadLetters* letters);
+  /// Behind the stop of whoever calls them: mails that are being sent are noted.
+  core::awaitable<void> stop(core::StopOptions options);
 };
 
 }  // namespace flexi::apps

@@ -123,7 +123,8 @@ void Settings::describe(runtime::OptionVisitor& v) {
   v.group("published", "Messages on their way through RabbitMQ", published);
   v.group("mail", "Rendering of mails", mail);
   v.group("mailbox", "The embedded mailbox", mailbox);
-  v.group("smtp", "The SMTP server that mails are released to; none while host is empty", smtp);
+  v.group("smtp", "The SMTP server that mails go to, or are released to (mail.delivery); none while host is empty", smtp);
+  v.group("sent_mails", "The ledger of the mails that SMTP took", sent_mails);
   v.group("queue", "The embedded queue", queue);
   v.group("front_end", "The page", front_end);
 }
@@ -169,6 +170,8 @@ runtime::Problems Settings::validate() const {
   append_problems(problems, "mail", mail.validate());
   append_problems(problems, "mailbox", mailbox.validate());
   append_problems(problems, "smtp", smtp.validate());
+  append_problems(problems, "sent_mails", sent_mails.validate());
+  if (mail.delivery == "smtp" && !smtp.configured()) problems.push_back({"mail.delivery", "smtp wants a server: set smtp.host (MAIL_HOST)"});
   append_problems(problems, "queue", queue.validate());
   append_problems(problems, "front_end", front_end.validate());
   return problems;

@@ -19,6 +19,7 @@
 #include "stores/sqlite/idempotency_store.hpp"
 #include "stores/sqlite/log_store.hpp"
 #include "stores/sqlite/published_store.hpp"
+#include "stores/sqlite/sent_mails.hpp"
 #include "transports/amqp/options.hpp"
 #include "transports/grpc/options.hpp"
 #include "transports/http/options.hpp"
@@ -76,6 +77,7 @@ struct Settings {
   services::mail::MailOptions mail{};
   mailers::mailbox::MailboxOptions mailbox{};
   mailers::smtp::SmtpOptions smtp{};
+  stores::sqlite::SentMailsOptions sent_mails{};
   transports::queue::QueueOptions queue{};
   services::frontend::FrontEndOptions front_end{};
 
@@ -95,6 +97,8 @@ struct Settings {
   bool embeds() const;
   /// Messages go through RabbitMQ, not through the embedded queue.
   bool has_rabbitmq() const { return !amqp.url.empty(); }
+  /// Mails are sent, not caught.
+  bool mails_go_by_smtp() const { return mail.delivery == "smtp" || (mail.delivery == "auto" && smtp.configured()); }
   /// The transports of the network that this process listens on.
   std::vector<core::Via> listening() const;
   /// Where a client on this machine reaches the server, whatever else is valid; the default address where only the server knows its port.

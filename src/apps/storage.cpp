@@ -45,6 +45,12 @@ Result<void> Storage::open_embedded(const Settings& settings, const RoleTraits& 
   if (role.mail) {
     FLEXI_TRY(mailbox, mailers::mailbox::SqliteMailbox::open(*database, book.get()));
   }
+  stores::sqlite::SqliteSentMails* sent = nullptr;
+  if (role.mail && settings.mails_go_by_smtp() && !there.sent_mails) {
+    FLEXI_TRY(auto opened, stores::sqlite::SqliteSentMails::open(*database, settings.sent_mails, book.get()));
+    sent = opened.get();
+    sent_mails = std::move(opened);
+  }
   if (role.broker) {
     FLEXI_TRY(idempotency, stores::sqlite::SqliteIdempotencyStore::open(*database, settings.idempotency));
   }
@@ -61,6 +67,7 @@ Result<void> Storage::open_embedded(const Settings& settings, const RoleTraits& 
   upkeep.push_back([book = book.get()](auto& connection) { return book->purge_some(connection, std::chrono::system_clock::now()); });
   if (logs) upkeep.push_back(stores::sqlite::LogUpkeep(settings.logs));
   if (mailbox) upkeep.push_back(mailers::mailbox::MailboxUpkeep(settings.mailbox));
+  if (sent) upkeep.push_back([sent](auto& connection) { return sent->purge_some(connection); });
   if (idempotency) upkeep.push_back([keys = idempotency.get()](auto& connection) { return keys->purge_some(connection); });
   if (queue) upkeep.push_back([queue = queue.get()](auto& connection) { return queue->purge_some(connection); });
   database->set_idle_work([upkeep = std::move(upkeep)](runtime::sqlite::Connection& connection) {

@@ -11,6 +11,7 @@
 #include "runtime/sqlite/ledger_book.hpp"
 #include "stores/sqlite/idempotency_store.hpp"
 #include "stores/sqlite/published_store.hpp"
+#include "stores/sqlite/sent_mails.hpp"
 #include "transports/queue/embedded_queue.hpp"
 
 namespace flexi::apps {
@@ -22,6 +23,7 @@ struct Storage {
   std::unique_ptr<core::UserStore> users;
   std::unique_ptr<core::LogStore> logs;
   std::unique_ptr<mailers::mailbox::SqliteMailbox> mailbox;
+  std::unique_ptr<core::SentMails> sent_mails;               ///< where mails go by SMTP
   std::unique_ptr<stores::sqlite::SqliteIdempotencyStore> idempotency;
   std::unique_ptr<core::PublishedStore> published;          ///< where the broker has a RabbitMQ
   std::unique_ptr<transports::queue::EmbeddedQueue> queue;  ///< where the broker has no RabbitMQ

@@ -3,40 +3,16 @@
 
 import email
 import email.policy
-import json
-import pathlib
-import queue
-import subprocess
-import threading
 
 import pytest
 from conftest import ROOT, envelope
-
-SERVER = ROOT / "src/mailers/smtp/smtp_test_server.py"
-PYTHON = pathlib.Path("/usr/bin/python3")
-
-
-class SmtpServer:
-    """aiosmtpd in a process of its own; `taken()` is the next mail."""
-
-    def __init__(self):
-        self.process = subprocess.Popen([str(PYTHON), str(SERVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.lines = queue.Queue()
-        threading.Thread(target=lambda: [self.lines.put(line) for line in self.process.stdout], daemon=True).start()
-        self.port = json.loads(self.lines.get(timeout=20))["port"]
-
-    def taken(self):
-        return json.loads(self.lines.get(timeout=20))
-
-    def stop(self):
-        self.process.stdin.close()
-        self.process.wait(20)
+from smtp_support import SmtpServer, why_not
 
 
 @pytest.fixture
 def smtp():
-    if subprocess.run([str(PYTHON), "-c", "import aiosmtpd"], capture_output=True).returncode:
-        pytest.skip("not run: aiosmtpd is not installed (make deps-test)")
+    if reason := why_not():
+        pytest.skip(reason)
     server = SmtpServer()
     yield server
     server.stop()
@@ -50,7 +26,7 @@ def send(client, to="Jürgen <you@example.com>", **fields):
 @pytest.fixture
 def releasing(make_instance, smtp):
     # By the contract's own names, as a deployment sets them.
-    return make_instance(settings={"MAIL_HOST": "127.0.0.1", "MAIL_PORT": smtp.port, "MAIL_ENCRYPTION": ""}).start()
+    return make_instance(settings={"FLEXI_MAIL_DELIVERY": "mailbox", "MAIL_HOST": "127.0.0.1", "MAIL_PORT": smtp.port, "MAIL_ENCRYPTION": ""}).start()
 
 
 def test_a_caught_mail_is_released(releasing, smtp):
@@ -88,7 +64,7 @@ def test_what_the_server_says_is_passed_on(releasing, recipient, status, words):
 
 
 def test_a_server_that_is_away_is_503(make_instance, smtp):
-    instance = make_instance(settings={"MAIL_HOST": "127.0.0.1", "MAIL_PORT": smtp.port}).start()
+    instance = make_instance(settings={"FLEXI_MAIL_DELIVERY": "mailbox", "MAIL_HOST": "127.0.0.1", "MAIL_PORT": smtp.port}).start()
     smtp.stop()
     with instance.client() as client:
         id = send(client)

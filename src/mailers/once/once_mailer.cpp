@@ -109,16 +109,17 @@ struct OnceMailer::Impl {
   }
 
   awaitable<void> work(RenderedMail mail, CallContext context, Answer answer) {
-    co_await claim_and_send(std::move(mail), std::move(context), answer);
-    --under_way;
+    auto result = co_await claim_and_send(std::move(mail), std::move(context), answer);
+    --under_way;  // first: who is answered may come again at once
+    answer.give(std::move(result));
   }
 
-  /// @param answer given in any case, before the last step where that is a note for later
-  awaitable<void> claim_and_send(RenderedMail mail, CallContext context, Answer& answer) {
-    if (refusing) co_return answer.give(stopping());
-    if (unnoted.contains(mail.id)) co_return answer.give(held("this mail was sent, which could not be noted yet"));
+  /// @param answer given here only where the caller's time ends before the note is written
+  awaitable<Result<Delivered>> claim_and_send(RenderedMail mail, CallContext context, Answer& answer) {
+    if (refusing) co_return stopping();
+    if (unnoted.contains(mail.id)) co_return held("this mail was sent, which could not be noted yet");
     auto digest = digest_of(mail);
-    if (!digest) co_return answer.give(digest.error());
+    if (!digest) co_return digest.error();
     // All that follows ends within this time, so the claim outlasts it.
     context = context.limited_to(options.send_timeout);
     auto note = note_of(mail);
@@ -127,18 +128,21 @@ struct OnceMailer::Impl {
     auto claim = co_await ledger.claim(std::move(note), context.remaining() + options.lease_grace, context);
     if (!claim) {
       claim.error().sent = core::Sent::no;
-      co_return answer.give(claim.error());
+      co_return claim.error();
     }
     if (claim.value().sent_before) {
       repeated.add();
-      co_return answer.give(Delivered::duplicate);
+      co_return Delivered::duplicate;
     }
     auto result = co_await sender.deliver(std::move(mail), context);
     count(result);
-    if (result) co_return co_await note_sent(id, claim.value().token, context.deadline, answer);
-    // Where this fails the lease ends by itself. A transfer that was left running at a stop may still succeed.
-    if (!stopped) (void)co_await ledger.release(id, claim.value().token, CallContext::with_timeout(kNoteTimeout));
-    answer.give(std::move(result));
+    if (result) {
+      co_await note_sent(id, claim.value().token, context.deadline, answer);
+    } else if (!stopped) {
+      // Where this fails the lease ends by itself. A transfer that was left running at a stop may still succeed.
+      (void)co_await ledger.release(id, claim.value().token, CallContext::with_timeout(kNoteTimeout));
+    }
+    co_return result;
   }
 
   static core::Error held(std::string message) {
@@ -166,7 +170,6 @@ struct OnceMailer::Impl {
     }
     unnoted.erase(id);
     unnoted_figure.set(static_cast<double>(unnoted.size()));
-    answer.give(Delivered::sent);
   }
 };
 

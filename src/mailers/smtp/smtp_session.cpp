@@ -131,8 +131,20 @@ struct SmtpSession::Impl {
 
   explicit Impl(const SmtpOptions& o) : options(o) {
     initialise_curl();
+    open();
+  }
+  ~Impl() { close(); }
+
+  void open() {
     handle = curl_easy_init();
     if (!handle) std::abort();
+  }
+  void close() {
+    // curl says QUIT and waits up to two minutes for the answer. With the reading side shut it sees the end at once.
+    curl_socket_t socket = CURL_SOCKET_BAD;
+    if (curl_easy_getinfo(handle, CURLINFO_ACTIVESOCKET, &socket) == CURLE_OK && socket != CURL_SOCKET_BAD) ::shutdown(socket, SHUT_RD);
+    curl_easy_cleanup(handle);
+    takes_utf8 = false;
   }
 
   void configure(Transfer& transfer, const core::RenderedMail& mail, const curl_slist* recipients, std::chrono::milliseconds time) {
@@ -171,12 +183,7 @@ struct SmtpSession::Impl {
 
 SmtpSession::SmtpSession(const SmtpOptions& options) : impl_(std::make_unique<Impl>(options)) {}
 
-SmtpSession::~SmtpSession() {
-  // curl says QUIT and waits up to two minutes for the answer. With the reading side shut it sees the end at once.
-  curl_socket_t socket = CURL_SOCKET_BAD;
-  if (curl_easy_getinfo(impl_->handle, CURLINFO_ACTIVESOCKET, &socket) == CURLE_OK && socket != CURL_SOCKET_BAD) ::shutdown(socket, SHUT_RD);
-  curl_easy_cleanup(impl_->handle);
-}
+SmtpSession::~SmtpSession() = default;
 
 core::Result<core::Delivered> SmtpSession::send(const core::RenderedMail& mail, const core::CallContext& context) {
   // Below the deadline, so that the caller learns the reason rather than that its time is over.
@@ -203,7 +210,13 @@ core::Result<core::Delivered> SmtpSession::send(const core::RenderedMail& mail, 
   curl_easy_setopt(impl_->handle, CURLOPT_MAIL_RCPT, nullptr);
   if (transfer.takes_utf8) impl_->takes_utf8 = *transfer.takes_utf8;
   if (code == CURLE_OK) return core::Delivered::sent;
-  return failure(code, transfer, impl_->words, connects, impl_->options);
+  auto error = failure(code, transfer, impl_->words, connects, impl_->options);
+  // curl 7.88 keeps a connection whose last answer did not come in time: the next mail would take it for its own.
+  if (transfer.answer_code < 400) {
+    impl_->close();
+    impl_->open();
+  }
+  return error;
 }
 
 }  // namespace flexi::mailers::smtp

@@ -1,73 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Against aiosmtpd, which each case starts on a free port.
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <boost/asio/ip/tcp.hpp>
-#include <fstream>
 
 #include "mailers/smtp/smtp_mailer.hpp"
-#include "runtime/json.hpp"
+#include "mailers/smtp/smtp_test_server.hpp"
 #include "runtime/shards.hpp"
 
 namespace flexi::mailers::smtp {
 namespace {
 
 using namespace std::chrono_literals;
-
-/// The server process and what it tells.
-class TestServer {
- public:
-  explicit TestServer(const char* mode = "") {
-    int in[2], out[2];
-    if (::pipe(in) != 0 || ::pipe(out) != 0) std::abort();
-    pid_ = ::fork();
-    if (pid_ == 0) {
-      ::dup2(in[0], 0);
-      ::dup2(out[1], 1);
-      for (int fd : {in[0], in[1], out[0], out[1]}) ::close(fd);
-      ::execl("/usr/bin/python3", "python3", SMTP_SERVER_SCRIPT, mode, static_cast<char*>(nullptr));
-      ::_exit(127);
-    }
-    ::close(in[0]);
-    ::close(out[1]);
-    stdin_ = in[1];
-    stdout_ = ::fdopen(out[0], "r");
-    auto first = next();
-    port_ = first.integer("port").value().value();
-  }
-  ~TestServer() { stop(); }
-
-  void stop() {
-    if (pid_ <= 0) return;
-    ::close(stdin_);
-    ::fclose(stdout_);
-    ::waitpid(pid_, nullptr, 0);
-    pid_ = 0;
-  }
-
-  runtime::JsonObject next() {
-    char* line = nullptr;
-    std::size_t size = 0;
-    const auto n = ::getline(&line, &size, stdout_);
-    std::string text(line, n > 0 ? static_cast<std::size_t>(n) : 0);
-    std::free(line);
-    auto object = runtime::JsonObject::parse(text);
-    if (!object) {
-      ADD_FAILURE() << "the test server said: " << text;
-      std::abort();
-    }
-    return object.value();
-  }
-  std::int64_t port() const { return port_; }
-
- private:
-  pid_t pid_ = 0;
-  int stdin_ = -1;
-  FILE* stdout_ = nullptr;
-  std::int64_t port_ = 0;
-};
 
 core::RenderedMail mail_to(std::string to) {
   core::RenderedMail mail;
@@ -153,8 +96,45 @@ TEST(Smtp, ACutBehindTheLastByteMayHaveSent) {
   EXPECT_EQ(delivered.error().sent, core::Sent::maybe);
 }
 
+TEST(Smtp, WhenADeferredMailComesAgainIsASetting) {
+  TestServer server;
+  auto options = options_for(server.port());
+  options.deferred_retry = 1234ms;
+  EXPECT_EQ(deliver(*make_smtp_mailer(options), mail_to("defer@example.com")).error().retry_after, 1234ms);
+}
+
+// Source: RFC 6531
+TEST(Smtp, AnAddressBeyondAsciiGoesWhereTheServerTakesIt) {
+  TestServer knows({"--utf8"});
+  auto mailer = make_smtp_mailer(options_for(knows.port()));
+  auto international = mail_to("ü@example.com");
+  for (int i = 0; i < 3; ++i) {
+    auto delivered = deliver(*mailer, i == 1 ? mail_to("to@example.com") : international);
+    ASSERT_TRUE(delivered) << delivered.error().message << " " << delivered.error().detail;
+    auto got = knows.next();
+    EXPECT_EQ(got.boolean("utf8").value(), i != 1);
+    if (i != 1) EXPECT_EQ(got.strings("rcpt_tos").value()->at(0), "ü@example.com");
+    EXPECT_EQ(got.integer("connections").value(), 1) << "that the server takes it is known of a kept connection";
+  }
+  auto from = mail_to("to@example.com");
+  from.from = "ö@example.com";
+  EXPECT_TRUE(deliver(*mailer, from));
+  EXPECT_EQ(knows.next().required_string("mail_from").value(), "ö@example.com");
+
+  TestServer without;
+  auto other = make_smtp_mailer(options_for(without.port()));
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_TRUE(deliver(*other, mail_to("to@example.com")));
+    auto refused = deliver(*other, international);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().kind, core::ErrorKind::invalid_argument);
+    EXPECT_NE(refused.error().message.find("SMTPUTF8"), std::string::npos) << refused.error().message;
+    EXPECT_EQ(refused.error().sent, core::Sent::no);
+  }
+}
+
 TEST(Smtp, LogsInAndReportsARefusedLogin) {
-  TestServer server("--auth");
+  TestServer server({"--auth"});
   auto options = options_for(server.port());
   options.username = "user";
   options.password = "secret";
@@ -210,6 +190,20 @@ TEST(Smtp, AFrozenServerIsUnavailableBelowTheDeadline) {
   EXPECT_EQ(delivered.error().kind, core::ErrorKind::unavailable);
   EXPECT_EQ(delivered.error().sent, core::Sent::no);
   EXPECT_LT(std::chrono::steady_clock::now() - begin, 5s);
+}
+
+TEST(Smtp, AnAnswerThatComesTooLateIsNotTakenForTheNextMails) {
+  TestServer server({"--delay", "0.6"});
+  auto mailer = make_smtp_mailer(options_for(server.port()));
+  auto late = deliver(*mailer, mail_to("first@example.com"), 400ms);
+  ASSERT_FALSE(late);
+  EXPECT_EQ(late.error().sent, core::Sent::maybe);
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_TRUE(deliver(*mailer, mail_to("second@example.com")));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 10s);
+  auto second = server.next();  // aiosmtpd drops what it was taking when its connection goes
+  EXPECT_EQ(second.strings("rcpt_tos").value()->at(0), "second@example.com");
+  EXPECT_EQ(second.integer("connections").value(), 2);
 }
 
 TEST(Smtp, StoppingDoesNotWaitForAServerThatFroze) {

@@ -5,6 +5,8 @@ namespace flexi::services::mail {
 
 void MailOptions::describe(runtime::OptionVisitor& v) {
   using Extra = runtime::OptionVisitor::Extra;
+  v.field("delivery", delivery, "Where mails go: mailbox (caught), smtp (sent), or auto (sent where smtp.host, MAIL_HOST, is set)");
+  v.field("claim_grace", claim_grace, "How long a mail belongs to a process beyond the time that sending it may take; a process that died leaves its mails for so long");
   v.field("from_address", from_address, "Sender of mails that name none; empty is noreply@<domain>", Extra{.also_env = "FROM_ADDRESS"});
   v.field("from_name", from_name, "Display name of that sender", Extra{.also_env = "FROM_NAME"});
   v.field("domain", domain, "Domain of mails' Message-ID", Extra{.also_env = "MAIL_DOMAIN"});
@@ -16,6 +18,8 @@ void MailOptions::describe(runtime::OptionVisitor& v) {
 
 runtime::Problems MailOptions::validate() const {
   runtime::Problems problems;
+  if (delivery != "auto" && delivery != "mailbox" && delivery != "smtp") problems.push_back({"delivery", "must be auto, mailbox or smtp"});
+  if (claim_grace < std::chrono::milliseconds(100) || claim_grace > std::chrono::hours(1)) problems.push_back({"claim_grace", "must be 100ms to 1h"});
   if (!from_address.empty()) {
     if (auto address = parse_address("from_address", from_address); !address) problems.push_back({"from_address", address.error().message});
   }

@@ -17,6 +17,8 @@
 namespace flexi::services::mail {
 
 struct MailOptions {
+  std::string delivery = "auto";                  ///< mailbox: mails are caught; smtp: they are sent; auto: sent where an SMTP server is set
+  std::chrono::milliseconds claim_grace{10'000};  ///< how long beyond smtp.timeout a mail belongs to the process that sends it
   std::string from_address{};                     ///< sender of mails that name none; empty: noreply@<domain>
   std::string from_name{};                        ///< that sender's display name
   std::string domain = "localhost";               ///< right side of Message-ID
