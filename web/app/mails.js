@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The caught mails: list, and one opened in a dialog.
+// The mails: list, and one opened in a dialog. Of those that went by SMTP there is no copy.
 
 import { administer } from "./api.js";
 import { byId, h, notify, sureButton, time } from "./dom.js";
@@ -41,10 +41,12 @@ export function startMails() {
     byId("mail-subject").textContent = open.subject || "(no subject)";
     byId("mail-people").replaceChildren(`${people(open.from)} → ${people(open.to)} · `, time(open.created_at));
     const frame = h("iframe", { title: "The mail as HTML", sandbox: "", referrerPolicy: "no-referrer" });
-    frame.srcdoc = framePolicy + (open.html ?? "");
+    const copied = open.html !== undefined;
+    frame.srcdoc = framePolicy + (copied ? open.html : `By SMTP: ${open.state}. No copy is kept here.`);
     byId("mail-html").replaceChildren(frame);
     byId("mail-plain").textContent = open.plain ?? "";
     byId("mail-source").textContent = open.source ?? "";
+    byId("mail-release-form").hidden = byId("mail-delete-place").hidden = !copied;
     byId("mail-result").textContent = "";
     byId("mail-release-to").value = "";
     select("html");
@@ -66,11 +68,11 @@ export function startMails() {
     h("li", { "data-id": mail.id },
       h("button", { type: "button", className: "mail-row", onclick: () => show(mail.id) },
         h("span", { className: "entry-head" }, h("strong", { className: "grow clip" }, mail.subject || "(no subject)"), time(mail.created_at)),
-        h("span", { className: "hint clip" }, `${people(mail.from)} → ${people(mail.to)}`)));
+        h("span", { className: "hint clip" }, `${people(mail.from)} → ${people(mail.to)}${mail.state ? ` · ${mail.state}` : ""}`)));
 
   list = pagedList({
     path: "/mails", list: byId("mail-list"), more: byId("mail-more"), notice: byId("mail-notice"), row,
-    empty: "None. Mails that you send are caught here.", failing: "Mails can’t be read:",
+    empty: "None. Mails that you send are caught here, unless an SMTP server takes them.", failing: "Mails can’t be read:",
   });
 
   for (const tab of tabs) {

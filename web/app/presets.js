@@ -9,7 +9,7 @@ const log = {
 export const presets = {
   log: { ...log, hint: "Through the queue unless you choose another transport.", path: "/handle", action: "log" },
   mail: {
-    hint: "Rendered as HTML and plain text; it shows up among the caught mails.",
+    hint: "Rendered as HTML and plain text; it shows up among the mails.",
     path: "/handle",
     action: "mail",
     example: '{\n  "from": "me@example.com",\n  "to": "you@example.com",\n  "subject": "Test email",\n  "message": "Hello world!"\n}',
@@ -36,8 +36,9 @@ export function judge(preset, text) {
   }
   if (value === null || typeof value !== "object" || Array.isArray(value)) return { warning: "The server wants an object: { … }" };
   const problems = preset.wanted.flatMap((name) => {
-    if (!(name in value)) return [`“${name}” is missing`];
-    return typeof value[name] === "string" ? [] : [`“${name}” should be text`];
+    if (!(name in value)) return name === "message" && value.template ? [] : [`“${name}” is missing`];
+    if (typeof value[name] === "string" || (name === "to" && Array.isArray(value[name]))) return [];
+    return [`“${name}” should be text`];
   });
   return problems.length ? { warning: `${problems.join(", ")}: the server will refuse it.` } : {};
 }
