@@ -432,19 +432,34 @@ def noted_as_sent(instance):
         return {row[0] for row in database.execute("SELECT id FROM sent_mails WHERE state = 1")}
 
 
-def test_kill_9_under_load_sends_nothing_again_that_was_noted(make_sending, smtp):
-    instance = make_sending(smtp.port, FLEXI_SMTP_TIMEOUT="2s", FLEXI_MAIL_CLAIM_GRACE="500ms", FLEXI_QUEUE_MAX_ATTEMPTS=100).start()
+@pytest.fixture(params=["one process", "a service of its own"])
+def victim(request, make_sending, make_instance, make_gate, smtp):
+    """(who is asked, who sends mails and is killed, what follows its start)."""
+    quick = {"FLEXI_SMTP_TIMEOUT": "2s", "FLEXI_MAIL_CLAIM_GRACE": "500ms", "FLEXI_QUEUE_MAX_ATTEMPTS": 100}
+    if request.param == "one process":
+        instance = make_sending(smtp.port, **quick).start()
+        return instance, instance, lambda: None
+    service = make_instance(settings={"MAIL_HOST": "127.0.0.1", "MAIL_PORT": smtp.port, "FLEXI_STORAGE": "embedded", **QUICK, **quick}, role="mail").start()
+    gate = make_gate(("127.0.0.1", service.port))
+    logger = make_instance(settings={"FLEXI_STORAGE": "embedded"}, role="logger").start()
+    peers = {"FLEXI_PEERS_MAIL": f"http://127.0.0.1:{gate.port}", "FLEXI_PEERS_LOGGER": logger.url, "FLEXI_PEERS_ORDER": "http"}
+    return make_instance(settings=peers | QUICK | quick, role="broker").start(), service, lambda: setattr(gate, "target", ("127.0.0.1", service.port))
+
+
+def test_kill_9_under_load_sends_nothing_again_that_was_noted(victim, smtp):
+    asked, killed, move = victim
     taken, noted = [], []
-    with Senders(instance) as senders:
+    with Senders(asked) as senders:
         for _ in range(3):
             senders.wait_for(random.randint(20, 60))
-            instance.kill()
+            killed.kill()
             time.sleep(0.3)  # what the server had taken is told
             taken.extend(smtp.all_taken())
-            noted.append((noted_as_sent(instance), len(taken)))
-            instance.start()
+            noted.append((noted_as_sent(killed), len(taken)))
+            killed.start()
+            move()
         senders.wait_for(20)
-    drain(instance, smtp, senders, taken)
+    drain(asked, smtp, senders, taken)
     for ids, until in noted:
         assert ids and ids.isdisjoint(subjects(taken[until:])), "noted, and sent again"
     # Between the server's 250 and the note one mail for each connection may be caught, each time: at least once.
