@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 
+import amqp_support
 import pytest
 from conftest import envelope, eventually, run_cli
 from smtp_support import SmtpServer, subjects, why_not
@@ -310,6 +311,23 @@ def test_a_mail_that_is_put_off_is_503_or_tried_again(sending, smtp):
         eventually(lambda: receipt(client, "later")["state"] == "stored", "it is stored")
         assert dead_letters(client) == []
     assert smtp.all_taken() == []
+
+
+def test_through_rabbitmq_it_is_the_same(make_sending, smtp, vhost):
+    instance = amqp_support.ready(make_sending(smtp.port, **amqp_support.settings(vhost.url)).start())
+    with instance.client() as client:
+        envelope(handle(client, key="dead", via="amqp", ack="accepted", to="refuse@example.com"), 202)
+        envelope(handle(client, key="later", via="amqp", ack="accepted", to="deferonce@example.com", subject="later"), 202)
+        for _ in range(2):
+            envelope(handle(client, key="whole", via="amqp", ack="stored", subject="whole", attachments=WHOLE["attachments"]), 202)
+        letter = eventually(lambda: dead_letters(client), "it is a dead letter", 60)[0]
+        assert letter["id"] == "dead" and "550 5.1.1 no such user here" in letter["reason"]
+        eventually(lambda: receipt(client, "later")["state"] == "stored", "it is stored", 60)
+        eventually(lambda: client.get("/ledger").json()["data"]["adds_up"], "the ledger adds up", 60)
+        taken = [smtp.taken(), smtp.taken()]
+        assert subjects(taken) == {"later": 1, "whole": 1} and smtp.all_taken() == []
+        whole = next(mail for mail in taken if mail.message["subject"] == "whole")
+        assert [part.get_payload(decode=True) for part in whole.message.iter_attachments()] == [BYTES, b"", b"\0"]
 
 
 def test_a_slow_and_a_hanging_server_end_with_the_callers_time(make_sending, smtp):

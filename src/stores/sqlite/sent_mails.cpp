@@ -38,6 +38,7 @@ constexpr runtime::sqlite::Migration kMigrations[] = {{1, R"(
     subject TEXT NOT NULL);
   CREATE INDEX sent_mails_by_time ON sent_mails(accepted_at, seq) WHERE state < 2;
   CREATE INDEX sent_mails_by_age ON sent_mails(at);
+  CREATE INDEX sent_mails_under_way ON sent_mails(state) WHERE state = 0;
 )"}};
 
 std::int64_t now_micros() { return core::to_unix_micros(std::chrono::system_clock::now()); }
@@ -215,6 +216,9 @@ runtime::Problems SentMailsOptions::validate() const {
 
 Result<std::unique_ptr<SqliteSentMails>> SqliteSentMails::open(runtime::sqlite::Database& database, SentMailsOptions options, LedgerBook* book) {
   FLEXI_TRY(database.migrate("sent_mails", kMigrations));
+  FLEXI_TRY(database.write_now([](Connection& connection) -> Result<void> {
+    return connection.use("UPDATE sent_mails SET lease_until = 0 WHERE state = 0").run();
+  }));
   return std::unique_ptr<SqliteSentMails>(new SqliteSentMails(database, options, book));
 }
 

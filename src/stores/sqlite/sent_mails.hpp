@@ -19,11 +19,11 @@ struct SentMailsOptions {
   runtime::Problems validate() const;
 };
 
-/// Sent mails in a table of the embedded database: for one process, and for several on one machine that share the file.
+/// Sent mails in a table of the embedded database, which one server uses at a time.
 /// Lifetime/threads: any thread; `database` and `book` outlive it
 class SqliteSentMails final : public core::SentMails {
  public:
-  /// Creates or upgrades its table.
+  /// Creates or upgrades its table. Claims of a process that died are over: whoever held them is gone.
   /// @param book counts what is sent; none: nothing is counted
   static core::Result<std::unique_ptr<SqliteSentMails>> open(runtime::sqlite::Database& database, SentMailsOptions options,
                                                              runtime::sqlite::LedgerBook* book = nullptr);

@@ -51,6 +51,14 @@ TEST_F(SentMailsTest, ForgetsWhatIsPastItsTimeAndNothingThatIsUnderWay) {
   EXPECT_TRUE(there(*mails, "held"));
 }
 
+TEST_F(SentMailsTest, WhatADeadProcessHeldIsFreeWhenItsSuccessorStarts) {
+  claim(*make({}), "held", 10h, false);
+  auto successor = make({});
+  EXPECT_EQ(wait(successor->get(MessageId::parse("held").value(), {})).value().state, core::SentMail::State::undecided);
+  claim(*successor, "held", 10h, true);
+  EXPECT_EQ(wait(make({})->get(MessageId::parse("held").value(), {})).value().state, core::SentMail::State::sent);
+}
+
 TEST_F(SentMailsTest, MayRememberForEver) {
   auto mails = make({.remember = 0ms});
   claim(*mails, "old", 1h, true);
