@@ -20,6 +20,9 @@ struct User {
   Timestamp updated_at{};
 };
 
+/// What became of an account that was brought from elsewhere.
+enum class Restored { added, same };
+
 /// Where accounts live. A duplicate e-mail (exactly equal) is `conflict`; a missing user is `not_found`.
 /// Lifetime/threads: any thread; outlives its calls
 class UserStore {
@@ -33,6 +36,11 @@ class UserStore {
   /// @param user id, created_at and updated_at are ignored
   /// @return     the user as stored
   virtual awaitable<Result<User>> insert(User user, CallContext context) = 0;
+  /// Inserts the account as it is: id, hash and times included. Later inserts get ids beyond it.
+  /// @param user id above 0; times count to the microsecond
+  /// @return     same where this very account is there already; conflict where its id or its e-mail is another's; invalid_argument for an id
+  ///             that this store can't have
+  virtual awaitable<Result<Restored>> restore(User user, CallContext context) = 0;
   /// Writes e-mail, names and active; not the password.
   virtual awaitable<Result<void>> update(User user, CallContext context) = 0;
   virtual awaitable<Result<void>> set_password_hash(std::int64_t id, std::string hash, CallContext context) = 0;

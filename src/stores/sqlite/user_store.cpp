@@ -37,6 +37,12 @@ core::User read_user(const Statement& row) {
 
 core::Error no_such_user() { return core::not_found("no such user"); }
 
+bool same_account(const core::User& a, const core::User& b) {
+  return a.id == b.id && a.email == b.email && a.first_name == b.first_name && a.last_name == b.last_name && a.password_hash == b.password_hash &&
+         a.active == b.active && core::to_unix_micros(a.created_at) == core::to_unix_micros(b.created_at) &&
+         core::to_unix_micros(a.updated_at) == core::to_unix_micros(b.updated_at);
+}
+
 /// Runs a statement that must touch one user.
 core::Result<void> touch_one(Connection& connection, Statement& statement) {
   if (auto done = statement.run(); !done) {
@@ -105,6 +111,26 @@ class SqliteUserStore final : public core::UserStore {
       return stored;
     };
     return database_.write(Atomicity::single_statement, std::move(job), std::move(context));
+  }
+
+  core::awaitable<core::Result<core::Restored>> restore(core::User user, core::CallContext context) override {
+    if (user.id <= 0) co_return core::invalid_argument("an account's id must be above 0");
+    auto job = [user = std::move(user)](Connection& connection) -> core::Result<core::Restored> {
+      auto there = connection.use("SELECT " FLEXI_USER_COLUMNS " FROM users WHERE id = ?1");
+      there.bind(1, user.id);
+      FLEXI_TRY(auto found, there.step());
+      if (found) {
+        if (same_account(read_user(there), user)) return core::Restored::same;
+        return core::conflict("another account has this id");
+      }
+      // AUTOINCREMENT goes on from the largest id that was ever there, given or made.
+      auto insert = connection.use("INSERT INTO users(" FLEXI_USER_COLUMNS ") VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)");
+      insert.bind(1, user.id).bind(2, user.email).bind(3, user.first_name).bind(4, user.last_name).bind(5, user.password_hash);
+      insert.bind(6, std::int64_t{user.active}).bind(7, core::to_unix_micros(user.created_at)).bind(8, core::to_unix_micros(user.updated_at));
+      FLEXI_TRY(touch_one(connection, insert));
+      return core::Restored::added;
+    };
+    co_return co_await database_.write(Atomicity::single_statement, std::move(job), std::move(context));
   }
 
   core::awaitable<core::Result<void>> update(core::User user, core::CallContext context) override {

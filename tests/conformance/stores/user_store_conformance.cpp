@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "core/timestamp.hpp"
 #include "store_under_test.hpp"
 
 namespace flexi::conformance {
@@ -111,9 +112,71 @@ TEST_P(UserStoreConformance, ListsByLastNameThenFirstNameThenId) {
   EXPECT_EQ(order, "Az Az Ba Bb ");
 }
 
+struct RestoreConformance : UserStoreConformance {
+  static core::User account(std::int64_t id, std::string email) {
+    return {.id = id, .email = std::move(email), .first_name = "Ann", .last_name = "Lee", .password_hash = "$2a$12$kept", .active = false,
+            .created_at = core::from_unix_micros(1'500'000'000'123'456), .updated_at = core::from_unix_micros(1'600'000'000'654'321)};
+  }
+  core::Result<core::Restored> restore(core::User user) { return wait(store->users().restore(std::move(user), {})); }
+};
+INSTANTIATE_TEST_SUITE_P(AllStores, RestoreConformance, testing::ValuesIn(all_stores()), kind_name);
+
+TEST_P(RestoreConformance, AnAccountIsRestoredAsItWasAndTheSameAgainIsTheSame) {
+  const auto brought = account(4711, "ann@example.com");
+  EXPECT_EQ(restore(brought).value(), core::Restored::added);
+  EXPECT_EQ(restore(brought).value(), core::Restored::same);
+  for (auto& user : {wait(store->users().find(4711, {})).value(), wait(store->users().find_by_email("ann@example.com", {})).value()}) {
+    EXPECT_EQ(user.id, 4711);
+    EXPECT_EQ(user.first_name, "Ann");
+    EXPECT_EQ(user.last_name, "Lee");
+    EXPECT_EQ(user.password_hash, "$2a$12$kept");
+    EXPECT_FALSE(user.active);
+    EXPECT_EQ(user.created_at, brought.created_at);
+    EXPECT_EQ(user.updated_at, brought.updated_at);
+  }
+  EXPECT_EQ(wait(store->users().list({})).value().size(), 1u);
+}
+
+TEST_P(RestoreConformance, LaterAccountsGetIdsBeyondWhateverTheOrder) {
+  ASSERT_TRUE(restore(account(900, "a@b")));
+  ASSERT_TRUE(restore(account(100, "c@d")));
+  const auto next = add({.email = "e@f"});
+  ASSERT_TRUE(next);
+  EXPECT_GT(next.value().id, 900);
+  const auto free = next.value().id + 1;
+  ASSERT_TRUE(restore(account(free, "g@h")));
+  EXPECT_GT(add({.email = "i@j"}).value().id, free);
+}
+
+TEST_P(RestoreConformance, WhatIsAnothersIsAConflictAndChangesNothing) {
+  const auto there = add({.email = "ann@example.com", .first_name = "first"}).value();
+  for (auto& other : {account(there.id, "other@example.com"), account(there.id, "ann@example.com"), account(there.id + 1, "ann@example.com")})
+    EXPECT_EQ(restore(other).error().kind, ErrorKind::conflict);
+  auto changed = there;
+  changed.updated_at += std::chrono::microseconds(1);
+  EXPECT_EQ(restore(changed).error().kind, ErrorKind::conflict) << "not the very same";
+  EXPECT_EQ(restore(there).value(), core::Restored::same);
+  EXPECT_EQ(wait(store->users().list({})).value().size(), 1u);
+  EXPECT_EQ(wait(store->users().find(there.id, {})).value().first_name, "first");
+  EXPECT_EQ(restore(account(0, "z@z")).error().kind, ErrorKind::invalid_argument);
+  EXPECT_EQ(restore(account(-1, "z@z")).error().kind, ErrorKind::invalid_argument);
+}
+
+TEST_P(RestoreConformance, OfManyWhoRestoreTheSameOneAdds) {
+  std::vector<core::awaitable<core::Result<core::Restored>>> racers;
+  for (int i = 0; i < 20; ++i) racers.push_back(store->users().restore(account(7, "a@b"), {}));
+  int added = 0;
+  for (auto& result : wait_all(std::move(racers))) {
+    ASSERT_TRUE(result) << result.error().message;
+    added += result.value() == core::Restored::added;
+  }
+  EXPECT_EQ(added, 1);
+}
+
 TEST_P(UserStoreConformance, ACallPastItsDeadlineDoesNothing) {
   auto late = core::CallContext::with_timeout(std::chrono::milliseconds(0));
   EXPECT_EQ(wait(store->users().insert({.email = "a@b"}, late)).error().kind, ErrorKind::deadline_exceeded);
+  EXPECT_EQ(wait(store->users().restore({.id = 1, .email = "a@b"}, late)).error().kind, ErrorKind::deadline_exceeded);
   EXPECT_EQ(wait(store->users().list(late)).error().kind, ErrorKind::deadline_exceeded);
   EXPECT_TRUE(wait(store->users().list({})).value().empty());
 }
