@@ -104,6 +104,8 @@ class SqliteUnderTest final : public StoreUnderTest {
 std::vector<StoreKind> all_stores() {
   return {{.name = "sqlite",
            .make = [](std::filesystem::path folder) { return std::make_unique<SqliteUnderTest>(std::move(folder)); },
+           .keeps_users = true,
+           .keeps_logs = true,
            .keeps_keys = true,
            .keeps_mails = true,
            .keeps_sent_mails = true}};

@@ -10,7 +10,7 @@ using core::ErrorKind;
 struct UserStoreConformance : StoreTest {
   core::Result<core::User> add(core::User user) { return wait(store->users().insert(std::move(user), {})); }
 };
-INSTANTIATE_TEST_SUITE_P(AllStores, UserStoreConformance, testing::ValuesIn(all_stores()), kind_name);
+INSTANTIATE_TEST_SUITE_P(AllStores, UserStoreConformance, testing::ValuesIn(all_stores_that(&StoreKind::keeps_users)), kind_name);
 
 TEST_P(UserStoreConformance, WhatWasWrittenIsReadBack) {
   const auto before = std::chrono::system_clock::now() - std::chrono::milliseconds(1);
@@ -119,7 +119,7 @@ struct RestoreConformance : UserStoreConformance {
   }
   core::Result<core::Restored> restore(core::User user) { return wait(store->users().restore(std::move(user), {})); }
 };
-INSTANTIATE_TEST_SUITE_P(AllStores, RestoreConformance, testing::ValuesIn(all_stores()), kind_name);
+INSTANTIATE_TEST_SUITE_P(AllStores, RestoreConformance, testing::ValuesIn(all_stores_that(&StoreKind::keeps_users)), kind_name);
 
 TEST_P(RestoreConformance, AnAccountIsRestoredAsItWasAndTheSameAgainIsTheSame) {
   const auto brought = account(4711, "ann@example.com");
