@@ -3,6 +3,7 @@
 #include <future>
 
 #include "mailers/mailbox/mailbox.hpp"
+#include "postgres_under_test.hpp"
 #include "store_under_test.hpp"
 #include "stores/sqlite/idempotency_store.hpp"
 #include "stores/sqlite/log_store.hpp"
@@ -108,7 +109,8 @@ std::vector<StoreKind> all_stores() {
            .keeps_logs = true,
            .keeps_keys = true,
            .keeps_mails = true,
-           .keeps_sent_mails = true}};
+           .keeps_sent_mails = true},
+          postgres_kind()};
 }
 
 }  // namespace flexi::conformance

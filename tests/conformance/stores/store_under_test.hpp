@@ -45,6 +45,8 @@ class StoreUnderTest {
   /// From now on, until `allow_writes`, the disk has no room for what is not there yet.
   virtual void refuse_writes() = 0;
   virtual void allow_writes() = 0;
+  /// The longest text of a field that has a limit here, if it has one.
+  virtual std::size_t longest_text() const { return 200'000; }
   /// The server, or its file, is spoilt: the next open() must say so.
   virtual void spoil() = 0;
   /// Runs `while_full` while as many writes wait as may.

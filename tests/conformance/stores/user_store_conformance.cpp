@@ -214,7 +214,7 @@ TEST_P(UserStoreConformance, AFullQueueIsOverloadedWithATimeToComeBack) {
 TEST_P(UserStoreConformance, AFullDiskIsUnavailableChangesNothingAndHeals) {
   const auto user = add({.email = "there@b", .first_name = "before"}).value();
   store->refuse_writes();
-  const std::string large(200000, 'x');
+  const std::string large(store->longest_text(), 'x');
   std::vector<core::awaitable<core::Result<core::User>>> works;
   for (int i = 0; i < 5; ++i) works.push_back(store->users().insert({.email = std::to_string(i) + "@b", .first_name = large}, {}));
   expect_unavailable(wait_all(std::move(works)));
