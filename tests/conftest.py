@@ -13,21 +13,22 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "support"))
 
 import gate as gates  # noqa: E402
+import postgresql as postgres  # noqa: E402
 import rabbitmq as rabbit  # noqa: E402
 
 
-def started_once(tmp_path_factory):
+def started_once(tmp_path_factory, kind=rabbit, name="rabbitmq"):
     """One for all workers of this run, gone with the process that began them."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder, owner = tmp_path_factory.getbasetemp().parent, os.getppid()
     else:
         folder, owner = tmp_path_factory.getbasetemp(), os.getpid()
-    with (folder / "rabbitmq.lock").open("w") as lock:
+    with (folder / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        known = folder / "rabbitmq.json"
+        known = folder / f"{name}.json"
         if not known.exists():
-            known.write_text(json.dumps(rabbit.Server().begin(watched_pid=owner).made))
-        return rabbit.Server(json.loads(known.read_text()))
+            known.write_text(json.dumps(kind.Server().begin(watched_pid=owner).made))
+        return kind.Server(json.loads(known.read_text()))
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +56,31 @@ def own_rabbitmq():
         yield server
 
 
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory):
+    """The PostgreSQL of this test run, shared: nobody stops it. A test that does wants own_postgresql."""
+    if reason := postgres.why_not():
+        pytest.skip(reason)
+    return postgres.Server.from_environment() or started_once(tmp_path_factory, postgres, "postgresql")
+
+
+@pytest.fixture
+def pg_database(postgresql):
+    """A database of this test's own: `.dsn`, `.run(sql, *values)`, `.dsn_with(port=gate.port)`."""
+    own = PgDatabase(postgresql, postgresql.add_database())
+    yield own
+    postgresql.delete_database(own.name)
+
+
+@pytest.fixture
+def own_postgresql():
+    """A PostgreSQL of this test's own, which it may stop, kill and start: `.stop() .start() .kill() .freeze() .thaw()`."""
+    if reason := postgres.why_not():
+        pytest.skip(reason)
+    with postgres.Server() as server:
+        yield server
+
+
 @pytest.fixture
 def make_gate():
     """Gates to (host, port), open until the test ends."""
@@ -79,3 +105,15 @@ class Vhost:
 
     def listed(self, what, *columns):
         return self.server.listed(what, *columns, vhost=self.name)
+
+
+class PgDatabase:
+    def __init__(self, server, name):
+        self.server, self.name = server, name
+        self.dsn = server.dsn_of(name)
+
+    def dsn_with(self, **more):
+        return self.server.dsn_of(self.name, **more)
+
+    def run(self, sql, *values):
+        return self.server.run(self.name, sql, *values)

@@ -14,13 +14,13 @@
 #include "apps/cli/client_commands.hpp"
 #include "apps/cli/secret.hpp"
 #include "apps/custom_actions.hpp"
+#include "apps/example_user.hpp"
 #include "apps/messages.hpp"
 #include "apps/queueing.hpp"
 #include "apps/services.hpp"
 #include "apps/stop_time.hpp"
 #include "apps/system_view.hpp"
 #include "apps/ways.hpp"
-#include "services/authentication/user_administration.hpp"
 #include "services/broker/make_broker.hpp"
 #include "services/listener/listener.hpp"
 
@@ -41,12 +41,6 @@ std::optional<Service> owner_of(std::string_view action) {
 }
 
 core::awaitable<void> wait_for_signal(asio::signal_set& signals) { co_await signals.async_wait(asio::use_awaitable); }
-
-core::awaitable<void> add_example_user(core::UserStore& users, runtime::LogSink& log) {
-  auto added = co_await services::authentication::ensure_example_user(users, core::CallContext::with_timeout(std::chrono::seconds(10)));
-  if (!added) log.error("the example user can't be created", {{"error", added.error().message}, {"detail", added.error().detail}});
-  else if (added.value()) log.info("example user created", {{"email", "admin@example.com"}});
-}
 
 /// Connections beyond the soft limit of open files would be refused; the hard limit is what the system allows us.
 void raise_open_files_limit() {
@@ -213,7 +207,9 @@ Result<void> run(const Settings& settings) {
   Process process(settings, settings.threads > 0 ? static_cast<unsigned>(settings.threads) : cores);
   asio::signal_set signals(process.shards.executor(0), SIGINT, SIGTERM);
   FLEXI_TRY(auto storage, Storage::open(settings, role, directory ? &*directory : nullptr, process));
-  if (storage.users && settings.wants_example_user()) process.shards.run(add_example_user(*storage.users, process.log));
+  ExampleUser example_user(process);
+  const auto when = storage.postgres ? ExampleUser::When::once_it_can : ExampleUser::When::now;
+  if (storage.users && settings.wants_example_user()) process.shards.run(example_user.add(*storage.users, when));
 
   Running running(settings, role, storage, process, std::move(admin_token));
   auto started = running.start();
@@ -231,6 +227,7 @@ Result<void> run(const Settings& settings) {
   }
   process.readiness.drain();
   process.shards.run(running.stop(signals));
+  process.shards.run(example_user.stop());
   process.shards.run(storage.stop());
   storage.close();
   if (started) process.log.info("stopped");

@@ -117,6 +117,7 @@ void Settings::describe(runtime::OptionVisitor& v) {
   v.group("broker", "Routes, fallback and limits", broker);
   v.sections("actions", "Action of your own", "url", actions);
   v.group("authentication", "Logins and passwords", authentication);
+  v.group("postgres", "PostgreSQL, which keeps the users; while dsn is empty, the data folder does", postgres);
   v.group("logger", "The logger service", logger);
   v.group("logs", "The embedded log store", logs);
   v.group("idempotency", "Idempotency keys", idempotency);
@@ -134,7 +135,8 @@ runtime::Problems Settings::validate() const {
   if (data_dir.empty()) problems.push_back({"data_dir", "must not be empty"});
   if (storage != "auto" && storage != "embedded") problems.push_back({"storage", "must be auto or embedded"});
   else if (storage == "auto" && role != Role::all_in_one && traits_of(role).owns_data() && embeds())
-    problems.push_back({"storage", "the " + std::string(traits_of(role).command) + " service alone has no database; \"embedded\" keeps its data in data_dir"});
+    problems.push_back({"storage", "the " + std::string(traits_of(role).command) + " service alone has no database" +
+                                       (role == Role::authentication ? ": name one with postgres.dsn (DSN)" : "") + "; \"embedded\" keeps its data in data_dir"});
   if (example_user != "auto" && example_user != "yes" && example_user != "no") problems.push_back({"example_user", "must be auto, yes or no"});
   if (admin_token_always && admin_token_file.empty()) problems.push_back({"admin_token_always", "wants a token: set admin_token_file"});
   if (threads < 0 || threads > 64) problems.push_back({"threads", "must be 0 to 64"});
@@ -163,6 +165,7 @@ runtime::Problems Settings::validate() const {
     for (auto& [name, action] : actions)
       if (action.has_own_consumer()) problems.push_back({"actions." + name + ".url", "a consumer of your own wants RabbitMQ: set amqp.url"});
   append_problems(problems, "authentication", authentication.validate());
+  append_problems(problems, "postgres", postgres.validate());
   append_problems(problems, "logger", logger.validate());
   append_problems(problems, "logs", logs.validate());
   append_problems(problems, "idempotency", idempotency.validate());
@@ -208,7 +211,7 @@ bool Settings::listens_on_loopback() const {
   return true;
 }
 
-Elsewhere Settings::elsewhere() const { return {}; }
+Elsewhere Settings::elsewhere() const { return {.users = has_postgres()}; }
 
 bool Settings::embeds() const {
   const auto& traits = traits_of(role);

@@ -10,6 +10,7 @@
 #include "mailers/smtp/smtp_mailer.hpp"
 #include "runtime/config.hpp"
 #include "runtime/log_sink.hpp"
+#include "runtime/postgres/options.hpp"
 #include "services/authentication/authentication_service.hpp"
 #include "services/broker/custom_action_options.hpp"
 #include "services/broker/make_broker.hpp"
@@ -70,6 +71,7 @@ struct Settings {
   services::broker::BrokerOptions broker{};
   services::broker::CustomActions actions{};  ///< the user's own, by name
   services::authentication::AuthenticationOptions authentication{};
+  runtime::postgres::PostgresOptions postgres{};
   services::logger::LoggerOptions logger{};
   stores::sqlite::LogStoreOptions logs{};
   stores::sqlite::IdempotencyStoreOptions idempotency{};
@@ -95,6 +97,7 @@ struct Settings {
   Elsewhere elsewhere() const;
   /// Something of this process's lies in its data folder.
   bool embeds() const;
+  bool has_postgres() const { return !postgres.dsn.empty(); }
   /// Messages go through RabbitMQ, not through the embedded queue.
   bool has_rabbitmq() const { return !amqp.url.empty(); }
   /// Mails are sent, not caught.

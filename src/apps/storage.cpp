@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apps/storage.hpp"
 
+#include "stores/postgres/user_store.hpp"
 #include "stores/sqlite/user_store.hpp"
 
 namespace flexi::apps {
@@ -19,6 +20,15 @@ Result<std::unique_ptr<Database>> open_database(const DataDirectory& directory, 
     else readiness.set_ready("storage");
   };
   return Database::open(options, process.log, process.metrics);
+}
+
+std::unique_ptr<runtime::postgres::Database> connect_postgres(const Settings& settings, Process& process) {
+  auto on_health = [&readiness = process.readiness](const core::Error* failure) {
+    if (failure) readiness.set_unready("postgresql", failure->message);
+    else readiness.set_ready("postgresql");
+  };
+  process.readiness.set_unready("postgresql", "the database is being connected");
+  return std::make_unique<runtime::postgres::Database>(settings.postgres, process.shards.executor(0), process.log, process.metrics, on_health);
 }
 
 }  // namespace
@@ -78,7 +88,15 @@ Result<void> Storage::open_embedded(const Settings& settings, const RoleTraits& 
   return core::ok();
 }
 
-Result<void> Storage::open_elsewhere(const Settings&, const RoleTraits&, Process&) { return core::ok(); }
+Result<void> Storage::open_elsewhere(const Settings& settings, const RoleTraits& role, Process& process) {
+  const auto there = settings.elsewhere();
+  if (role.authentication && there.users) {
+    postgres = connect_postgres(settings, process);
+    users = stores::postgres::open_user_store(*postgres);
+  }
+  if (postgres) postgres->start();
+  return core::ok();
+}
 
 std::vector<std::reference_wrapper<core::LedgerSource>> Storage::books() const {
   std::vector<std::reference_wrapper<core::LedgerSource>> all;
@@ -86,7 +104,9 @@ std::vector<std::reference_wrapper<core::LedgerSource>> Storage::books() const {
   return all;
 }
 
-core::awaitable<void> Storage::stop() { co_return; }
+core::awaitable<void> Storage::stop() {
+  if (postgres) co_await postgres->stop();
+}
 
 void Storage::close() {
   if (database) database->set_idle_work({});  // it refers to parts that go before the database does

@@ -7,6 +7,7 @@
 #include "apps/process.hpp"
 #include "apps/role.hpp"
 #include "mailers/mailbox/mailbox.hpp"
+#include "runtime/postgres/database.hpp"
 #include "runtime/sqlite/database.hpp"
 #include "runtime/sqlite/ledger_book.hpp"
 #include "stores/sqlite/idempotency_store.hpp"
@@ -20,6 +21,7 @@ namespace flexi::apps {
 struct Storage {
   std::unique_ptr<runtime::sqlite::Database> database;      ///< null: nothing is embedded
   std::unique_ptr<runtime::sqlite::LedgerBook> book;        ///< before those who count in it
+  std::unique_ptr<runtime::postgres::Database> postgres;    ///< before those who keep something in it; null: there is none
   std::unique_ptr<core::UserStore> users;
   std::unique_ptr<core::LogStore> logs;
   std::unique_ptr<mailers::mailbox::SqliteMailbox> mailbox;

@@ -32,7 +32,7 @@ import uuid
 from rabbitmq import PR_SET_PDEATHSIG, Ports, make_certificates
 
 START_SECONDS = 60  # about 2 on a quiet machine, with a new cluster
-PASSWORD = "password"
+PASSWORD = "flexi-test-secret"
 
 
 def programs():

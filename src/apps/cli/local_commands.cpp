@@ -12,6 +12,7 @@
 #include "runtime/sqlite/database.hpp"
 #include "services/authentication/authentication_service.hpp"
 #include "services/authentication/user_administration.hpp"
+#include "stores/postgres/user_store.hpp"
 #include "stores/sqlite/user_store.hpp"
 
 namespace flexi::apps::cli {
@@ -101,7 +102,28 @@ Result<DataDirectory> folder_of(const Settings& settings, const UsersOptions& op
   return core::not_found(message);
 }
 
+/// Where PostgreSQL keeps the users, they are administered there.
+Result<void> run_in_postgres(const Settings& settings, const UsersOptions& options) {
+  runtime::LogSink log(runtime::LogLevel::error, runtime::LogFormat::automatic);
+  runtime::Metrics metrics;
+  runtime::Shards shards(1);
+  runtime::postgres::Database database(settings.postgres, shards.executor(0), log, metrics);
+  const auto users = stores::postgres::open_user_store(database);
+  authentication::PasswordHasher hasher(settings.authentication.passwords, metrics);
+  authentication::UserAdministration administration(*users, hasher);
+  std::string password;
+  if (options.what == What::add || options.what == What::reset_password) {
+    FLEXI_TRY(password, read_new_password());
+  }
+  database.start();
+  std::optional<Result<void>> result;
+  shards.run(administer_into(administration, options, std::move(password), result));
+  shards.run(database.stop());
+  return *result;
+}
+
 Result<void> run(const Settings& settings, const UsersOptions& options) {
+  if (settings.has_postgres()) return run_in_postgres(settings, options);
   FLEXI_TRY(auto directory, folder_of(settings, options));
   runtime::LogSink log(runtime::LogLevel::error, runtime::LogFormat::automatic);
   runtime::Metrics metrics;
@@ -127,7 +149,7 @@ int users(const Settings& settings, const UsersOptions& options) {
   auto result = run(settings, options);
   if (result) return exit_ok;
   std::cerr << "flexiconnect: " << result.error().message << "\n";
-  // What SQLite said explains a failure of ours; to a refusal it adds nothing.
+  // What the database said explains a failure of ours; to a refusal it adds nothing.
   const bool refused = result.error().kind != core::ErrorKind::internal && result.error().kind != core::ErrorKind::unavailable;
   if (!refused && !result.error().detail.empty()) std::cerr << "  " << result.error().detail << "\n";
   return exit_refused;

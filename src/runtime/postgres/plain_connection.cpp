@@ -92,7 +92,11 @@ ConnectionPtr begin(Conninfo::Values values, const Target& target) {
 }
 
 std::string cut_at_location(std::string words) {
-  for (auto at = words.find(" LOCATION:"); at != words.npos; at = words.find(" LOCATION:")) words.erase(at, words.find(' ', at + 12) - at);
+  // " LOCATION:  function, file.c:line"
+  for (auto at = words.find(" LOCATION:"); at != words.npos; at = words.find(" LOCATION:")) {
+    const auto comma = words.find(", ", at);
+    words.erase(at, comma == words.npos ? words.npos : words.find(' ', comma + 2) - at);
+  }
   return words;
 }
 
