@@ -18,6 +18,7 @@ using std::chrono::milliseconds, std::chrono::seconds;
 namespace {
 
 constexpr milliseconds kTick{100};
+constexpr std::chrono::minutes kUpkeepPause{10};
 constexpr std::size_t kBusy = 16;              ///< calls in flight from which another connection helps
 constexpr milliseconds kGrace = seconds(2);    ///< beyond statement_timeout, for the network
 constexpr milliseconds kAbandoned = seconds(1);  ///< how long a connection may be held up by calls that nobody waits for
@@ -43,6 +44,7 @@ void Database::Impl::start() {
     self->tell_health();
     self->scope_.spawn(self->keep_schemas());
     self->scope_.spawn(self->tick());
+    self->scope_.spawn(self->keep_up());
     for (auto* lane : {&self->reads_, &self->writes_})
       for (auto& slot : lane->slots) self->scope_.spawn(self->keep(*slot));
   });
@@ -321,6 +323,22 @@ core::awaitable<void> Database::Impl::tick() {
     co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, ec));
     if (stopping_) co_return;
     for (auto* lane : {&reads_, &writes_}) watch_over(*lane, Clock::now());
+  }
+}
+
+core::awaitable<void> Database::Impl::keep_up() {
+  asio::steady_timer timer(home_);
+  boost::system::error_code ec;
+  while (!stopping_) {
+    timer.expires_after(kUpkeepPause);
+    co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, ec));
+    for (auto& schema : schemas_)
+      for (auto& query : schema.upkeep)
+        for (bool more = !stopping_; more;) {
+          std::vector<Query> queries{query};
+          auto rows = co_await call(shared_from_this(), std::move(queries), true, core::CallContext::with_timeout(seconds(30)));
+          more = rows && rows.value().front().touched() > 0 && !stopping_;
+        }
   }
 }
 

@@ -63,6 +63,7 @@ class Database::Impl : public std::enable_shared_from_this<Impl> {
   core::awaitable<void> keep(Slot& slot);
   core::awaitable<void> keep_schemas();
   core::awaitable<void> tick();
+  core::awaitable<void> keep_up();
   core::awaitable<void> pause_before_retry(std::chrono::milliseconds& delay, bool refused_login);
 
   PostgresOptions options_;

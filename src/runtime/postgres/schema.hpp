@@ -37,6 +37,7 @@ struct Schema {
   std::string check{};  ///< a statement that fails where a table is not what the store needs
   std::vector<ConcurrentIndex> indexes{};
   std::vector<Notice> notices{};
+  std::vector<Query> upkeep{};  ///< deletes some rows each time it is run: every ten minutes, until there are none
 };
 
 }  // namespace flexi::runtime::postgres

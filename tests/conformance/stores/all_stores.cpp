@@ -102,15 +102,20 @@ class SqliteUnderTest final : public StoreUnderTest {
 
 }  // namespace
 
-std::vector<StoreKind> all_stores() {
+static std::vector<StoreKind> embedded_stores() {
   return {{.name = "sqlite",
            .make = [](std::filesystem::path folder) { return std::make_unique<SqliteUnderTest>(std::move(folder)); },
            .keeps_users = true,
            .keeps_logs = true,
            .keeps_keys = true,
            .keeps_mails = true,
-           .keeps_sent_mails = true},
-          postgres_kind()};
+           .keeps_sent_mails = true}};
+}
+
+std::vector<StoreKind> all_stores() {
+  auto kinds = embedded_stores();
+  kinds.push_back(postgres_kind());
+  return kinds;
 }
 
 }  // namespace flexi::conformance

@@ -6,6 +6,8 @@
 #include <future>
 #include <mutex>
 
+#include "stores/postgres/ledger.hpp"
+#include "stores/postgres/sent_mails.hpp"
 #include "stores/postgres/user_store.hpp"
 #include "tests/support/postgresql.hpp"
 
@@ -38,6 +40,8 @@ class PostgresUnderTest final : public StoreUnderTest {
     database_ = std::make_unique<runtime::postgres::Database>(runtime::postgres::PostgresOptions{.dsn = dsn(), .queue_limit = kQueueLimit}, threads_->executor(0),
                                                               runtime::LogSink::none(), metrics_, heard);
     users_ = stores::postgres::open_user_store(*database_);
+    ledger_ = stores::postgres::open_ledger(*database_);
+    sent_mails_ = stores::postgres::open_sent_mails(*database_, std::chrono::hours(24));
     database_->start();
     std::unique_lock lock(mutex_);
     if (!healths_.wait_for(lock, std::chrono::seconds(30), [&] { return said_.has_value(); })) return core::unavailable("the database says nothing");
@@ -46,11 +50,15 @@ class PostgresUnderTest final : public StoreUnderTest {
   void close() override {
     if (!database_) return;
     threads_->run(database_->stop());
+    sent_mails_.reset();
+    ledger_.reset();
     users_.reset();
     database_.reset();
     threads_.reset();
   }
   core::UserStore& users() override { return *users_; }
+  core::SentMails& sent_mails() override { return *sent_mails_; }
+  core::LedgerSource& ledger() override { return *ledger_; }
 
   void refuse_writes() override {
     // What PostgreSQL says then, at the place where it says it.
@@ -83,7 +91,7 @@ class PostgresUnderTest final : public StoreUnderTest {
   static constexpr std::size_t kQueueLimit = 64;
   std::string dsn() const { return server_.dsn("dbname=" + name_); }
   void run(const std::string& sql) const { PgConnection(dsn()).run(sql); }
-  static std::vector<std::string> tables() { return {"public.users"}; }
+  static std::vector<std::string> tables() { return {"public.users", "public.flexi_sent_mails"}; }
   /// Writes wait for a lock of somebody else's; reads don't.
   void with_lock(const std::function<void()>& meanwhile) {
     lock_ = std::make_unique<PgConnection>(dsn());
@@ -108,6 +116,8 @@ class PostgresUnderTest final : public StoreUnderTest {
   std::unique_ptr<runtime::Shards> threads_;
   std::unique_ptr<runtime::postgres::Database> database_;
   std::unique_ptr<core::UserStore> users_;
+  std::unique_ptr<core::LedgerSource> ledger_;
+  std::unique_ptr<core::SentMails> sent_mails_;
   std::unique_ptr<PgConnection> lock_;
   std::mutex mutex_;
   std::condition_variable healths_;
@@ -120,6 +130,7 @@ StoreKind postgres_kind() {
   return {.name = "postgres",
           .make = [](std::filesystem::path folder) { return std::make_unique<PostgresUnderTest>(std::move(folder)); },
           .keeps_users = true,
+          .keeps_sent_mails = true,
           .missing = PostgreSql::missing};
 }
 
