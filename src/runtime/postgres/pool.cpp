@@ -151,7 +151,7 @@ void Database::Impl::Slot::on_ended(Call& call) {
 }
 
 void Database::Impl::Slot::on_aborted(CallPtr call) {
-  call->alone = true;
+  ++call->again;
   ++lane.under_way;
   lane.queue.push_front(std::move(call));
   impl.schedule(lane);

@@ -14,6 +14,7 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 constexpr std::size_t kReadsOfASync = 64;  ///< so many an error can abort
+constexpr unsigned kTries = 3;
 }
 
 void Call::answer(core::Result<std::vector<Rows>> result) {
@@ -73,7 +74,7 @@ void Session::break_off(core::Error why) { over(std::move(why)); }
 
 void Session::send(CallPtr call) {
   if (expected_.empty()) heard_ = Clock::now();
-  const bool alone = call->write || call->alone;
+  const bool alone = call->write || call->again > 0;
   if (alone && unsynced_ > 0) sync();
   ++in_flight_, ++unsynced_;
   auto& sent = *calls_.emplace_back(std::move(call));
@@ -84,9 +85,11 @@ void Session::send(CallPtr call) {
 }
 
 bool Session::send_query(const Query& query, Call& call) {
-  if (prepared_.insert(query.statement).second) {
+  const auto [place, fresh] = prepared_.try_emplace(query.statement, preparations_ + 1);
+  if (fresh) {
+    ++preparations_;
     if (!PQsendPrepare(connection_.get(), query.statement->name, query.statement->sql, 0, nullptr)) return false;
-    expected_.push_back({Expected::Kind::prepared, &call, query.statement});
+    expected_.push_back({Expected::Kind::prepared, &call, query.statement, place->second});
   }
   constexpr std::size_t kMost = 32;
   const char* texts[kMost];
@@ -100,7 +103,7 @@ bool Session::send_query(const Query& query, Call& call) {
     formats[i] = value.binary;
   }
   if (!PQsendQueryPrepared(connection_.get(), query.statement->name, static_cast<int>(count), texts, lengths, formats, 1)) return false;
-  expected_.push_back({Expected::Kind::rows, &call, query.statement});
+  expected_.push_back({Expected::Kind::rows, &call, query.statement, place->second});
   return true;
 }
 
@@ -151,13 +154,14 @@ void Session::take(PGresult* result, Expected& expected) {
     return;
   }
   const auto state = sqlstate_of(result);
-  // What was to be prepared is not; the next that wants it tries again.
-  if (expected.kind == Expected::Kind::prepared || state == "26000") prepared_.erase(expected.statement);
+  // What was to be prepared is not; the next that wants it tries again, unless another has done so since.
+  if (expected.kind == Expected::Kind::prepared || state == "26000")
+    if (const auto it = prepared_.find(expected.statement); it != prepared_.end() && it->second == expected.preparation) prepared_.erase(it);
   if (status == PGRES_PIPELINE_ABORTED) {
     call.aborted = true;
   } else if (const auto why = unpreparable_.find(expected.statement); state == "26000" && why != unpreparable_.end()) {
     call.failure = why->second;
-  } else if (is_stale_statement(state) && !call.alone) {
+  } else if (is_stale_statement(state) && call.again < kTries) {
     call.aborted = true;
     stale_ |= state != "26000";
   } else if (!call.failure && !state.empty()) {  // without one it is libpq's own word, of a connection that broke

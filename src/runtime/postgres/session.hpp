@@ -16,7 +16,7 @@ namespace flexi::runtime::postgres {
 struct Call {
   std::vector<Query> queries;
   bool write = false;
-  bool alone = false;  ///< sent again because another's error aborted it, or it was not prepared: now with a PQpipelineSync of its own
+  unsigned again = 0;  ///< how often it was sent again, because another's error aborted it or it was not prepared: then with a PQpipelineSync of its own
   core::CallContext::Clock::time_point deadline{};
   std::shared_ptr<Completion<std::vector<Rows>>> waiter;
   std::shared_ptr<std::atomic<bool>> left;  ///< the caller has: nobody wants the answer
@@ -68,6 +68,7 @@ class Session {
     enum class Kind { prepared, rows, sync } kind;
     Call* call = nullptr;
     const Statement* statement = nullptr;
+    std::uint64_t preparation = 0;  ///< which one it is, or relies on
     bool got = false;
   };
   core::awaitable<void> read_all();
@@ -84,7 +85,8 @@ class Session {
   boost::asio::posix::stream_descriptor socket_;
   boost::asio::steady_timer unsent_;  ///< cancelled when there is something that the socket would not take
   Owner& owner_;
-  std::set<const Statement*> prepared_;
+  std::map<const Statement*, std::uint64_t> prepared_;  ///< those that are, or are being, and by which preparation
+  std::uint64_t preparations_ = 0;
   std::map<const Statement*, core::Error> unpreparable_;  ///< why, at the last attempt; those sent behind it meet a statement that is not there
   std::deque<Expected> expected_;
   std::deque<CallPtr> calls_;  ///< in flight, in order
