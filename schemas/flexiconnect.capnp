@@ -106,10 +106,11 @@ struct Metadata {
   via @3 :Via;                # read by Broker
   timeoutMs @4 :Int64 = -1;   # remaining time; negative: the server's default
   traceparent @5 :Text;       # W3C trace context
-  authorization @6 :Text;     # "Bearer <administrator's token>"
+  authorization @6 :Text;     # "Bearer <administrator's token>", or "Bearer <a login's token>"
   acceptedAtMicros @7 :Int64; # between FlexiConnect processes: when the broker took it, µs since 1970; 0: now
   hops @8 :Text;              # between FlexiConnect processes: where the message has been
   processKey @9 :Text;        # within one FlexiConnect process: proof that it speaks to itself
+  client @10 :Text;           # between FlexiConnect processes, of a login: the address of who logs in
 }
 
 enum Ack {
@@ -143,6 +144,7 @@ struct Reply {
   duplicate @5 :Bool;  # the destination had this message already
   user @6 :User;       # of an authentication
   subscription @7 :Subscription;  # of a tail
+  token @8 :Text;      # of a login: proves later who logged in (meta.authorization); empty where the server has no key for tokens
 }
 
 struct User {

@@ -76,14 +76,14 @@ Result<std::unique_ptr<core::Client>> AllTransports::connect_foreign(const std::
 
 Result<void> AllTransports::serve(const Served& served, std::vector<Listening>& all) {
   auto resources = served.page ? page(settings_) : std::vector<http::StaticResource>{};
-  FLEXI_TRY(auto server, http::serve(settings_.http, {view_of<http::Process>(own_), served.broker, served.services, std::move(resources), served.log_grpc}));
+  FLEXI_TRY(auto server, http::serve(settings_.http, {view_of<http::Process>(own_), served.broker, served.services, std::move(resources), served.log_grpc, served.login_tokens}));
   all.push_back({core::Via::http, std::move(server)});
   if (!settings_.grpc.listen.empty()) {
-    FLEXI_TRY(auto more, grpc::serve(settings_.grpc, {view_of<grpc::Process>(own_), served.broker, served.services}));
+    FLEXI_TRY(auto more, grpc::serve(settings_.grpc, {view_of<grpc::Process>(own_), served.broker, served.services, served.login_tokens}));
     all.push_back({core::Via::grpc, std::move(more)});
   }
   if (!settings_.rpc.listen.empty()) {
-    FLEXI_TRY(auto more, rpc::serve(settings_.rpc, {view_of<rpc::Process>(own_), served.broker, served.services, {}}));
+    FLEXI_TRY(auto more, rpc::serve(settings_.rpc, {view_of<rpc::Process>(own_), served.broker, served.services, {}, served.login_tokens}));
     all.push_back({core::Via::rpc, std::move(more)});
   }
   return core::ok();

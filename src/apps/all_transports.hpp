@@ -26,6 +26,7 @@ struct Served {
   core::Handler* services = nullptr;
   bool page = false;
   core::Via log_grpc = core::Via::automatic;  ///< how the contract's POST /log-gRPC goes on
+  bool login_tokens = false;                  ///< both ask whose token it is before they administer
 };
 
 /// The one place that names the network's transports. A transport that is not here does not exist.

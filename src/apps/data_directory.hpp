@@ -26,6 +26,8 @@ class DataDirectory {
   ~DataDirectory();
 
   std::string database_file() const { return path_ + "/flexiconnect.db"; }
+  /// The key of logins' tokens, where the settings name none.
+  std::string token_key_file() const { return path_ + "/token.key"; }
 
  private:
   DataDirectory(std::string path, int lock) : path_(std::move(path)), lock_(lock) {}

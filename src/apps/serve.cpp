@@ -22,6 +22,7 @@
 #include "apps/system_view.hpp"
 #include "apps/ways.hpp"
 #include "services/broker/make_broker.hpp"
+#include "services/broker/token_gate.hpp"
 #include "services/listener/listener.hpp"
 
 namespace flexi::apps {
@@ -67,12 +68,14 @@ class Running {
     if (role_.broker) messages_.open(storage_, process_, ways_, queueing_);
     if (role_.broker) broker_ = services::broker::make_broker(broker_parts(), settings_.broker);
     FLEXI_TRY(consume());
-    FLEXI_TRY(transports_.serve({.broker = broker_.get(), .services = services_door(), .page = role_.page, .log_grpc = log_grpc()}, listeners_));
+    const Served served{.broker = guarded(broker_.get(), broker_gate_), .services = guarded(services_door(), services_gate_), .page = role_.page,
+                        .log_grpc = log_grpc(), .login_tokens = accounts() != nullptr};
+    FLEXI_TRY(transports_.serve(served, listeners_));
     for (auto& listener : listeners_) system_.listens(listener.via, listener.server->endpoint());
     system_.start();
     if (role_.broker) messages_.start(process_);
     FLEXI_TRY(ways_.loop_back(listeners_));
-    return broker_ ? queueing_.take_requests(*broker_) : core::ok();
+    return broker_ ? queueing_.take_requests(*served.broker) : core::ok();
   }
 
   /// HTTP's first.
@@ -93,8 +96,8 @@ class Running {
     impatience.spawn(hurry(signals, time, ingress));
     co_await ingress.join();
     co_await queueing_.stop(time);
-    co_await services_.stop(time.left());
     if (custom_) co_await custom_->stop(time);
+    co_await services_.stop(time.left());
     co_await ways_.stop_remote(time);
     co_await ways_.stop_local(time);
     impatience.cancel();
@@ -132,6 +135,15 @@ class Running {
     if (!broker_) return services_.router.get();
     return &door_.emplace(ways_.own_calls(), *services_.router, *broker_->services());
   }
+  /// Who says whose a token is; null: nobody that this process reaches.
+  core::Handler* accounts() { return role_.broker || role_.authentication ? ways_.any_to(Service::authentication) : nullptr; }
+  core::Handler* guarded(core::Handler* door, std::optional<services::broker::TokenGate>& gate) {
+    if (!door || !accounts()) return door;
+    std::vector<std::string> names;
+    for (auto& [name, action] : settings_.actions)
+      if (action.is_protected) names.push_back(name);
+    return &gate.emplace(*door, *accounts(), std::move(names));
+  }
   /// By gRPC where the logger can be reached so; else as any log that must be stored.
   core::Via log_grpc() const {
     for (auto& way : ways_.to(Service::logger))
@@ -160,7 +172,7 @@ class Running {
       parts.actions.push_back({std::string(action), std::move(ways), check});
     }
     for (auto& action : custom_->broker_actions(queueing_.way())) parts.actions.push_back(std::move(action));
-    const std::pair<const char*, Service> reads[] = {{"logs.", Service::logger}, {"users.", Service::authentication}, {"mails.", Service::mail}};
+    const std::pair<const char*, Service> reads[] = {{"logs.", Service::logger}, {"users.", Service::authentication}, {"me.", Service::authentication}, {"mails.", Service::mail}};
     for (auto& [prefix, service] : reads)
       if (auto* handler = ways_.any_to(service)) parts.administration.push_back({prefix, *handler});
     if (services_.dead_letters) parts.administration.push_back({"dlq.", *services_.dead_letters});
@@ -187,6 +199,7 @@ class Running {
   std::unique_ptr<services::listener::ListenerService> listener_;
   std::unique_ptr<services::broker::ComposedBroker> broker_;
   std::optional<ServicesDoor> door_;
+  std::optional<services::broker::TokenGate> broker_gate_, services_gate_;
   std::vector<Listening> listeners_;
 };
 

@@ -18,10 +18,6 @@ mailers::once::OnceOptions once_options(const Settings& settings) {
 
 }  // namespace
 
-core::awaitable<void> Services::stop(core::StopOptions options) {
-  if (sender) co_await sender->stop(options.grace);
-}
-
 Result<void> Services::open(const Settings& settings, const RoleTraits& role, Storage& storage, Process& process, core::Handler* remote_logger,
                             core::DeadLetters* letters) {
   std::vector<runtime::policies::ActionRoute> routes;
@@ -32,10 +28,10 @@ Result<void> Services::open(const Settings& settings, const RoleTraits& role, St
     routes.push_back({"logs.", *logger});
   }
   if (role.authentication) {
-    hasher.emplace(settings.authentication.passwords, process.metrics);
-    authentication.emplace(*storage.users, *hasher, entries, process.log, settings.authentication);
+    FLEXI_TRY(open_authentication(settings, storage, process, entries));
     routes.push_back({std::string(actions::kAuth), *authentication});
     routes.push_back({"users.", *authentication});
+    routes.push_back({"me.", *authentication});
   }
   if (role.mail) {
     if (settings.smtp.configured()) smtp = mailers::smtp::make_smtp_mailer(settings.smtp);
@@ -50,6 +46,28 @@ Result<void> Services::open(const Settings& settings, const RoleTraits& role, St
   if (letters) routes.push_back({"dlq.", dead_letters.emplace(*letters)});
   router = std::make_unique<runtime::policies::ActionRouter>(std::move(routes));
   return core::ok();
+}
+
+Result<void> Services::open_authentication(const Settings& settings, Storage& storage, Process& process, core::Handler* entries) {
+  const auto& options = settings.authentication;
+  hasher.emplace(options.passwords, process.metrics);
+  policy.emplace(options.min_password_length);
+  if (!options.common_passwords_file.empty()) {
+    FLEXI_TRY(policy->add_common(options.common_passwords_file));
+  }
+  if (const auto& key = options.token_key_file.empty() ? storage.token_key_file : options.token_key_file; !key.empty()) {
+    FLEXI_TRY(tokens, services::authentication::Tokens::open(key, options.token_options()));
+  }
+  authentication.emplace(services::authentication::AuthenticationParts{.users = *storage.users, .hasher = *hasher, .policy = *policy, .log = process.log,
+                                                                       .metrics = process.metrics, .executor = process.shards.executor(0), .logger = entries,
+                                                                       .tokens = tokens.get()},
+                         options);
+  return core::ok();
+}
+
+core::awaitable<void> Services::stop(core::StopOptions options) {
+  if (sender) co_await sender->stop(options.grace);
+  if (authentication) co_await authentication->stop();
 }
 
 }  // namespace flexi::apps

@@ -21,6 +21,8 @@ namespace flexi::apps {
 struct Services {
   std::optional<services::logger::LoggerService> logger;
   std::optional<services::authentication::PasswordHasher> hasher;
+  std::optional<services::authentication::PasswordPolicy> policy;
+  std::unique_ptr<services::authentication::Tokens> tokens;  ///< null: there is no key
   std::optional<services::authentication::AuthenticationService> authentication;
   std::unique_ptr<core::Mailer> smtp;
   std::optional<mailers::once::OnceMailer> sender;  ///< where mails go by SMTP
@@ -33,8 +35,11 @@ struct Services {
   /// @param letters       the queue's; null: there is none
   core::Result<void> open(const Settings& settings, const RoleTraits& role, Storage& storage, Process& process, core::Handler* remote_logger,
                           core::DeadLetters* letters);
-  /// Behind the stop of whoever calls them: mails that are being sent are noted.
+  /// Behind the stop of whoever calls them, before what they use: mails that are being sent are noted, and what runs behind answers ends.
   core::awaitable<void> stop(core::StopOptions options);
+
+ private:
+  core::Result<void> open_authentication(const Settings& settings, Storage& storage, Process& process, core::Handler* entries);
 };
 
 }  // namespace flexi::apps

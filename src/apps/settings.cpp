@@ -166,6 +166,7 @@ runtime::Problems Settings::validate() const {
       if (action.has_own_consumer()) problems.push_back({"actions." + name + ".url", "a consumer of your own wants RabbitMQ: set amqp.url"});
   append_problems(problems, "authentication", authentication.validate());
   append_problems(problems, "postgres", postgres.validate());
+  if (traits_of(role).authentication && elsewhere().users) append_problems(problems, "authentication", authentication.validate_for_contract_table());
   append_problems(problems, "logger", logger.validate());
   append_problems(problems, "logs", logs.validate());
   append_problems(problems, "idempotency", idempotency.validate());
@@ -197,6 +198,12 @@ runtime::Problems Settings::check_files() const {
     check_file(problems, "amqp.tls_key_file", amqp.tls_key_file, kKey);
   }
   if (smtp.configured()) check_file(problems, "smtp.ca_file", smtp.ca_file, kCertificate);
+  if (traits_of(role).authentication) {
+    check_file(problems, "authentication.common_passwords_file", authentication.common_passwords_file, "");
+    if (const auto& key = authentication.token_key_file; !key.empty())
+      if (auto tokens = services::authentication::Tokens::open(key, authentication.token_options()); !tokens)
+        problems.push_back({"authentication.token_key_file", tokens.error().message});
+  }
   return problems;
 }
 

@@ -72,6 +72,10 @@ Result<void> Storage::open_embedded(const Settings& settings, const RoleTraits& 
                                                                      .counted_by_stores = {std::string(core::actions::kLog), std::string(core::actions::kMail)}},
                                                                     settings.queue));
   }
+  if (role.role == Role::all_in_one && settings.authentication.token_key_file.empty()) {
+    token_key_file = directory.token_key_file();
+    FLEXI_TRY(services::authentication::ensure_token_key(token_key_file));
+  }
   // The database has one idle work: each part's in turn, until none has anything left.
   std::vector<std::function<bool(runtime::sqlite::Connection&)>> upkeep;
   upkeep.push_back([book = book.get()](auto& connection) { return book->purge_some(connection, std::chrono::system_clock::now()); });

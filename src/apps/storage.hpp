@@ -29,6 +29,7 @@ struct Storage {
   std::unique_ptr<stores::sqlite::SqliteIdempotencyStore> idempotency;
   std::unique_ptr<core::PublishedStore> published;          ///< where the broker has a RabbitMQ
   std::unique_ptr<transports::queue::EmbeddedQueue> queue;  ///< where the broker has no RabbitMQ
+  std::string token_key_file{};  ///< made where everything is one process and the settings name none; empty: there is none
 
   /// Makes or upgrades the embedded tables. Blocks; for the start-up. What is elsewhere may be away: it says so on /readyz.
   /// @param directory null: nothing is embedded

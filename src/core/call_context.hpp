@@ -43,10 +43,15 @@ struct CallContext {
   Clock::time_point deadline = Clock::time_point::max();
   TraceContext trace{};
   std::string caller{};  ///< who calls: empty for an anonymous caller, "admin" for the administrator's token
+  /// The address of who asked first, as text without a port; empty: nobody knows. Set and carried for logins alone.
+  std::string client{};
+  /// What an Authorization header of `Bearer …` holds where it is not the administrator's token: not checked yet, and carried nowhere.
+  std::string bearer{};
   /// Where the message has been, oldest first, each with microseconds since 1970: "broker@1795000000000000 listener@…".
   /// Transports carry it as it is; at most kMaxHopsBytes.
   std::string hops{};
 
+  static constexpr std::size_t kMaxBearerBytes = 4096;
   static constexpr std::size_t kMaxHopsBytes = 1024;
   /// Notes that the message is at `place` now. What would be too long is left out.
   void add_hop(std::string_view place);

@@ -27,6 +27,7 @@ struct Reply {
   std::string message;          ///< the contract's `message`
   std::string data{};           ///< JSON text of the contract's `data`; empty: there is none
   std::string next{};           ///< cursor of the next page; empty: this is the last
+  std::string token{};          ///< of a login: what proves later who logged in; never part of `data`
   bool duplicate = false;       ///< the destination had this message already
   std::string way{};            ///< how it went, e.g. "inproc", "amqp"; set by the broker
   std::unique_ptr<EventStream> events{};  ///< set by tailing actions only

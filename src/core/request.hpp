@@ -82,7 +82,10 @@ inline constexpr std::string_view kLogsList = "logs.list", kLogsGet = "logs.get"
                                   kLogsKnown = "logs.known";
 inline constexpr std::string_view kMailsList = "mails.list", kMailsGet = "mails.get", kMailsDelete = "mails.delete",
                                   kMailsRelease = "mails.release", kMailsKnown = "mails.known";
-inline constexpr std::string_view kUsersList = "users.list", kUsersGet = "users.get";
+inline constexpr std::string_view kUsersList = "users.list", kUsersGet = "users.get", kUsersCreate = "users.create",
+                                  kUsersUpdate = "users.update", kUsersDelete = "users.delete", kUsersResetPassword = "users.reset_password";
+/// Whose token it is: not administrative, for anybody may ask about a token that he has.
+inline constexpr std::string_view kMeGet = "me.get";
 inline constexpr std::string_view kDlqList = "dlq.list", kDlqGet = "dlq.get", kDlqReplay = "dlq.replay",
                                   kDlqDiscard = "dlq.discard";
 inline constexpr std::string_view kReceiptsGet = "receipts.get", kLedgerGet = "ledger.get";

@@ -8,6 +8,7 @@ LEVEL = {"core": 0, "runtime": 1, "transports": 2, "stores": 2, "mailers": 2, "s
 INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)
 # Third-party headers that stand in one folder only, behind an implementation pointer.
 DRIVERS = {"sqlite3.h": {"runtime/sqlite", "stores/sqlite"}, "curl/curl.h": {"mailers/smtp", "apps/cli"}, "crypt.h": {"services/authentication"},
+           "argon2.h": {"services/authentication"}, "jwt.h": {"services/authentication"},
            "gumbo.h": {"services/mail"}, "capnp/rpc.h": {"transports/rpc"}, "capnp/message.h": {"transports/rpc"}, "kj/async.h": {"transports/rpc"}}
 
 

@@ -46,7 +46,9 @@ class Instance:
         self.command = [str(BINARY), *([role] if role else [])]
         self.data_dir = data_dir or folder / "data"
         listen = {f"FLEXI_{transport}_LISTEN": "127.0.0.1:0" for transport in ("HTTP", "GRPC", "RPC")}
-        self.settings = listen | {"FLEXI_DATA_DIR": self.data_dir} | (settings or {})
+        # Tests fail logins on purpose, many of them on one server: a test of the lockout sets what it wants.
+        patient = {"FLEXI_AUTHENTICATION_LOCKOUT_FREE_FAILURES": 1000}
+        self.settings = listen | {"FLEXI_DATA_DIR": self.data_dir} | patient | (settings or {})
         self.preexec_fn = preexec_fn
         self.process = None
         self.url = None

@@ -222,6 +222,7 @@ def test_every_failed_login_reads_the_same(own, failing_logins):
         assert {call: len(texts) for call, texts in seen.items()} == {call: 1 for call in seen}, seen
 
 
+@pytest.mark.timing
 def test_every_failed_login_takes_the_same_time(own, failing_logins):
     """At the configured cost. Each kind in each round, in another order each time, so that what else the machine does meets all alike;
     more rounds where that is much."""

@@ -187,13 +187,17 @@ int run_command_line(int argc, char** argv) {
   add_target(tail_command, target, true);
 
   UsersOptions user;
-  auto& users_command = command(app, "users", "Administer accounts in the data folder", nullptr, kData);
+  auto& users_command = command(app, "users", "Administer accounts in the data folder, or, with --url, on a running server", nullptr, kData);
   users_command.require_subcommand(1);
   auto users_subcommand = [&](const char* name, const char* what, UsersOptions::What which) -> CLI::App& {
     auto& sub = command(users_command, name, what, [&, which] {
       user.what = which;
+      if (!target.url.empty()) return users(target, user);
       return with_settings(flags, [&](const Settings& settings) { return users(settings, user); });
     });
+    // No variable: who has set FLEXI_URL for the others did not mean this one.
+    sub.add_option("--url", target.url, "A running server instead of the data folder");
+    sub.add_option("--token-file", target.token_file, "File with the administrator's token, for --url")->envname("FLEXI_ADMIN_TOKEN_FILE");
     if (which != UsersOptions::What::list) sub.add_option("email", user.email, "E-mail address, or the account's id")->required();
     sub.add_flag("--json", user.json, "Print data as JSON");
     sub.add_option_function<std::string>("--data-dir", [&](const std::string& value) { flags.given.emplace_back("data-dir", value); }, "The data folder");

@@ -132,7 +132,11 @@ Result<void> run(const Settings& settings, const UsersOptions& options) {
   FLEXI_TRY(auto database, runtime::sqlite::Database::open(database_options, log, metrics));
   FLEXI_TRY(auto users, stores::sqlite::open_user_store(*database));
   authentication::PasswordHasher hasher(settings.authentication.passwords, metrics);
-  authentication::UserAdministration administration(*users, hasher);
+  authentication::PasswordPolicy policy(settings.authentication.min_password_length);
+  if (const auto& file = settings.authentication.common_passwords_file; !file.empty()) {
+    FLEXI_TRY(policy.add_common(file));
+  }
+  authentication::UserAdministration administration(*users, hasher, policy);
   std::string password;
   if (options.what == What::add || options.what == What::reset_password) {
     FLEXI_TRY(password, read_new_password());

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "apps/cli/client_commands.hpp"
 #include "apps/settings.hpp"
 
 namespace flexi::apps::cli {
@@ -17,5 +18,7 @@ struct UsersOptions {
 
 /// User administration on the data folder itself, beside a running server or without one.
 int users(const Settings& settings, const UsersOptions& options);
+/// The same on a running server, over HTTP.
+int users(const Target& target, const UsersOptions& options);
 
 }  // namespace flexi::apps::cli

@@ -8,6 +8,7 @@
 
 #include "runtime/shards.hpp"
 #include "services/authentication/password_hasher.hpp"
+#include "services/authentication/password_policy.hpp"
 #include "stores/sqlite/user_store.hpp"
 
 namespace flexi::services::authentication {
@@ -28,6 +29,7 @@ class Fixture {
   runtime::Metrics metrics;
   runtime::Shards shards{1};
   PasswordHasher hasher{{.cost = 4, .threads = 1}, metrics};
+  PasswordPolicy policy{8};
 
   Fixture() {
     auto opened = runtime::sqlite::Database::open({.path = (folder_.path / "users.db").string()}, runtime::LogSink::none(), metrics);
@@ -37,6 +39,15 @@ class Fixture {
   }
 
   core::UserStore& users() { return *users_; }
+  /// A user with this hash, whatever it is.
+  core::User add(std::string email, std::string hash, bool active = true) {
+    core::User user;
+    user.email = std::move(email);
+    user.password_hash = std::move(hash);
+    user.active = active;
+    return wait(users().insert(std::move(user), core::CallContext{})).value();
+  }
+  std::string hash(std::string password) { return wait(hasher.hash(std::move(password), core::CallContext{})).value(); }
   double checks() { return metrics.counter("flexi_password_checks_total", "").value(); }
 
   template <class T>

@@ -11,17 +11,21 @@ using core::awaitable, core::CallContext, core::Result, core::User;
 
 namespace {
 
-Result<void> check_new_user(const NewUser& user) {
-  FLEXI_TRY(check_email(user.email));
-  FLEXI_TRY(check_person_name("first_name", user.first_name));
-  FLEXI_TRY(check_person_name("last_name", user.last_name));
-  return check_password(user.password);
+Result<void> check_person(std::string_view email, std::string_view first_name, std::string_view last_name) {
+  FLEXI_TRY(check_email(email));
+  FLEXI_TRY(check_person_name("first_name", first_name));
+  return check_person_name("last_name", last_name);
+}
+
+Result<void> check_new_user(const NewUser& user, const PasswordPolicy& policy) {
+  FLEXI_TRY(check_person(user.email, user.first_name, user.last_name));
+  return policy.check(user.password, {user.email, user.first_name, user.last_name});
 }
 
 }  // namespace
 
 awaitable<Result<User>> UserAdministration::add(NewUser user, CallContext context) {
-  if (auto checked = check_new_user(user); !checked) co_return checked.error();
+  if (auto checked = check_new_user(user, policy_); !checked) co_return checked.error();
   auto hash = co_await hasher_.hash(std::move(user.password), context);
   if (!hash) co_return hash.error();
   User stored;
@@ -42,17 +46,31 @@ awaitable<Result<User>> UserAdministration::find(std::string who, CallContext co
   return users_.find_by_email(std::move(who), std::move(context));
 }
 
-awaitable<Result<User>> UserAdministration::set_active(std::string who, bool active, CallContext context) {
+awaitable<Result<User>> UserAdministration::change(std::string who, UserChanges changes, CallContext context) {
   auto user = co_await find(std::move(who), context);
   if (!user) co_return user.error();
-  user.value().active = active;
-  auto updated = co_await users_.update(user.value(), context);
+  auto& now = user.value();
+  if (changes.email) now.email = std::move(*changes.email);
+  if (changes.first_name) now.first_name = std::move(*changes.first_name);
+  if (changes.last_name) now.last_name = std::move(*changes.last_name);
+  if (changes.active) now.active = *changes.active;
+  if (auto checked = check_person(now.email, now.first_name, now.last_name); !checked) co_return checked.error();
+  auto updated = co_await users_.update(now, context);
   if (!updated) co_return updated.error();
-  co_return co_await users_.find(user.value().id, context);
+  co_return co_await users_.find(now.id, context);
 }
 
-awaitable<Result<User>> UserAdministration::enable(std::string who, CallContext context) { return set_active(std::move(who), true, std::move(context)); }
-awaitable<Result<User>> UserAdministration::disable(std::string who, CallContext context) { return set_active(std::move(who), false, std::move(context)); }
+awaitable<Result<User>> UserAdministration::enable(std::string who, CallContext context) {
+  UserChanges changes;
+  changes.active = true;
+  return change(std::move(who), std::move(changes), std::move(context));
+}
+
+awaitable<Result<User>> UserAdministration::disable(std::string who, CallContext context) {
+  UserChanges changes;
+  changes.active = false;
+  return change(std::move(who), std::move(changes), std::move(context));
+}
 
 awaitable<Result<User>> UserAdministration::remove(std::string who, CallContext context) {
   auto user = co_await find(std::move(who), context);
@@ -63,9 +81,10 @@ awaitable<Result<User>> UserAdministration::remove(std::string who, CallContext 
 }
 
 awaitable<Result<User>> UserAdministration::reset_password(std::string who, std::string password, CallContext context) {
-  if (auto checked = check_password(password); !checked) co_return checked.error();
   auto user = co_await find(std::move(who), context);
   if (!user) co_return user.error();
+  const auto& owner = user.value();
+  if (auto checked = policy_.check(password, {owner.email, owner.first_name, owner.last_name}); !checked) co_return checked.error();
   auto hash = co_await hasher_.hash(std::move(password), context);
   if (!hash) co_return hash.error();
   auto set = co_await users_.set_password_hash(user.value().id, std::move(hash.value()), context);

@@ -33,40 +33,40 @@ TEST(AccountRules, APasswordIs1To72BytesOfText) {
 
 TEST(UserAdministration, LeadsAnAccountThroughItsLife) {
   Fixture fixture;
-  UserAdministration administration(fixture.users(), fixture.hasher);
+  UserAdministration administration(fixture.users(), fixture.hasher, fixture.policy);
   const core::CallContext context;
-  auto ann = fixture.wait(administration.add({.email = "Ann@example.com", .first_name = "Ann", .last_name = "Lee", .password = "first"}, context));
+  auto ann = fixture.wait(administration.add({.email = "Ann@example.com", .first_name = "Ann", .last_name = "Lee", .password = "first-of-all"}, context));
   ASSERT_TRUE(ann);
   EXPECT_TRUE(ann.value().password_hash.starts_with("$2b$04$"));
-  auto again = fixture.wait(administration.add({.email = "Ann@example.com", .password = "x"}, context));
+  auto again = fixture.wait(administration.add({.email = "Ann@example.com", .password = "first-of-all"}, context));
   EXPECT_EQ(again.error().kind, core::ErrorKind::conflict);
 
   EXPECT_FALSE(fixture.wait(administration.disable("ann@EXAMPLE.com", context)).value().active);
   EXPECT_TRUE(fixture.wait(administration.enable(std::to_string(ann.value().id), context)).value().active);
-  auto reset = fixture.wait(administration.reset_password("Ann@example.com", "second", context));
+  auto reset = fixture.wait(administration.reset_password("Ann@example.com", "second-of-all", context));
   ASSERT_TRUE(reset);
   EXPECT_NE(reset.value().password_hash, ann.value().password_hash);
-  EXPECT_TRUE(fixture.wait(fixture.hasher.verify("second", reset.value().password_hash, context)).value());
+  EXPECT_TRUE(fixture.wait(fixture.hasher.verify("second-of-all", reset.value().password_hash, context)).value());
 
   EXPECT_EQ(fixture.wait(administration.list(context)).value().size(), 1u);
   EXPECT_TRUE(fixture.wait(administration.remove("Ann@example.com", context)));
   EXPECT_TRUE(fixture.wait(administration.list(context)).value().empty());
   for (auto& gone : {fixture.wait(administration.disable("Ann@example.com", context)), fixture.wait(administration.remove("1", context)),
-                     fixture.wait(administration.reset_password("nobody@example.com", "x", context))})
+                     fixture.wait(administration.reset_password("nobody@example.com", "first-of-all", context))})
     EXPECT_EQ(gone.error().kind, core::ErrorKind::not_found);
 }
 
 TEST(UserAdministration, RefusesBadInputNamingTheField) {
   Fixture fixture;
-  UserAdministration administration(fixture.users(), fixture.hasher);
+  UserAdministration administration(fixture.users(), fixture.hasher, fixture.policy);
   const auto message = [&](NewUser user) {
     auto result = fixture.wait(administration.add(std::move(user), core::CallContext{}));
     return result ? std::string("accepted") : result.error().message;
   };
-  EXPECT_EQ(message({.email = "nobody", .password = "x"}).find("email"), 0u);
+  EXPECT_EQ(message({.email = "nobody", .password = "first-of-all"}).find("email"), 0u);
   EXPECT_EQ(message({.email = "a@b", .password = ""}).find("password"), 0u);
-  EXPECT_EQ(message({.email = "a@b", .first_name = "a\r\nb", .password = "x"}).find("first_name"), 0u);
-  EXPECT_EQ(message({.email = "a@b", .last_name = std::string(256, 'a'), .password = "x"}).find("last_name"), 0u);
+  EXPECT_EQ(message({.email = "a@b", .first_name = "a\r\nb", .password = "first-of-all"}).find("first_name"), 0u);
+  EXPECT_EQ(message({.email = "a@b", .last_name = std::string(256, 'a'), .password = "first-of-all"}).find("last_name"), 0u);
   EXPECT_TRUE(fixture.wait(administration.list(core::CallContext{})).value().empty());
 }
 

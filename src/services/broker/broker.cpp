@@ -102,6 +102,7 @@ core::awaitable<Result<Reply>> Broker::dispatch(const Route& route, Request requ
   auto result = co_await target.value()->handle(std::move(request), std::move(context));
   if (result) {
     word(result.value(), route.action(), ack, mail_to);
+    if (route.action() != actions::kAuth) result.value().token.clear();  // no other service says who somebody is
   } else if (auto& error = result.error(); via != Via::automatic && error.kind == core::ErrorKind::unavailable && !error.answered) {
     error.message = "transport \"" + std::string(core::to_string(via)) + "\" is unavailable: " + error.message;
   }

@@ -78,6 +78,7 @@ core::Result<ActionTarget> parse_action_target(std::string_view url) {
 
 void CustomActionOptions::describe(runtime::OptionVisitor& v) {
   v.field("url", url, "Its service: http://host:port/path, grpc://host:port, rpc://host:port, or amqp:action.<name> for a consumer of your own");
+  v.field("protected", is_protected, "Wants the token of a login (or the administrator's): Authorization: Bearer <token>");
   route.describe(v);
 }
 

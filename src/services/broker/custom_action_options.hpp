@@ -21,6 +21,7 @@ core::Result<ActionTarget> parse_action_target(std::string_view url);
 /// `[actions.<name>]`: one action of the user's own.
 struct CustomActionOptions {
   std::vector<std::string> url{};  ///< its service; one of each transport may be given
+  bool is_protected = false;       ///< the broker takes it with a login's token only
   RouteOptions route{};
 
   void describe(runtime::OptionVisitor& v);

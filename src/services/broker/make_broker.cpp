@@ -48,7 +48,8 @@ std::vector<std::string> labels_of(const BrokerParts& parts) {
   std::vector<std::string> labels{"hit"};
   for (auto& action : parts.actions) labels.push_back(action.name);
   for (auto action : {actions::kLogsList, actions::kLogsGet, actions::kLogsKnown, actions::kLogsTail, actions::kReceiptsGet, actions::kLedgerGet, actions::kMailsList, actions::kMailsGet, actions::kMailsKnown, actions::kMailsDelete, actions::kMailsRelease,
-                      actions::kUsersList, actions::kUsersGet, actions::kDlqList, actions::kDlqGet, actions::kDlqReplay, actions::kDlqDiscard,
+                      actions::kUsersList, actions::kUsersGet, actions::kUsersCreate, actions::kUsersUpdate, actions::kUsersDelete,
+                      actions::kUsersResetPassword, actions::kMeGet, actions::kDlqList, actions::kDlqGet, actions::kDlqReplay, actions::kDlqDiscard,
                       actions::kSystemGet})
     labels.emplace_back(action);
   return labels;

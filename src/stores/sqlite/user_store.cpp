@@ -152,6 +152,21 @@ class SqliteUserStore final : public core::UserStore {
     return database_.write(Atomicity::single_statement, std::move(job), std::move(context));
   }
 
+  core::awaitable<core::Result<void>> replace_password_hash(std::int64_t id, std::string expected, std::string hash, core::CallContext context) override {
+    auto job = [id, expected = std::move(expected), hash = std::move(hash)](Connection& connection) -> core::Result<void> {
+      auto update = connection.use("UPDATE users SET password = ?3, updated_at = ?4 WHERE id = ?1 AND password = ?2");
+      update.bind(1, id).bind(2, expected).bind(3, hash).bind(4, now_micros());
+      FLEXI_TRY(update.run());
+      if (connection.changes() == 1) return core::ok();
+      auto row = connection.use("SELECT 1 FROM users WHERE id = ?1");
+      row.bind(1, id);
+      FLEXI_TRY(auto found, row.step());
+      if (!found) return no_such_user();
+      return core::conflict("the password has been changed meanwhile");
+    };
+    return database_.write(Atomicity::single_statement, std::move(job), std::move(context));
+  }
+
   core::awaitable<core::Result<void>> remove(std::int64_t id, core::CallContext context) override {
     auto job = [id](Connection& connection) -> core::Result<void> {
       auto remove = connection.use("DELETE FROM users WHERE id = ?1");

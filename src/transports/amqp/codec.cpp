@@ -3,6 +3,7 @@
 
 #include <functional>
 
+#include "core/bearer.hpp"
 #include "core/hops.hpp"
 #include "runtime/json.hpp"
 #include "transports/json_codec.hpp"
@@ -14,7 +15,7 @@ using core::Result;
 
 namespace {
 
-constexpr std::size_t kMaxActionBytes = 64;
+constexpr std::size_t kMaxActionBytes = 64, kMaxAddressBytes = 64;
 constexpr std::size_t kMaxReasonBytes = 2'000;
 constexpr std::string_view kWithheld = R"({"withheld":"it may hold a password"})";
 
@@ -67,12 +68,18 @@ bool same_secret(std::string_view a, std::string_view b) {
   return different == 0;
 }
 
-/// Passwords never get into a dead letter: what names one and is not another action's is withheld.
+constexpr std::string_view kBearer = "Bearer ";
+bool is_login_token(std::string_view authorization) {
+  return authorization.starts_with(kBearer) && core::may_be_login_token(authorization.substr(kBearer.size()));
+}
+
+/// Passwords and tokens never get into a dead letter: what names one and is not another action's is withheld.
 bool may_hold_password(std::string_view action, const std::string& body) {
   if (action == core::actions::kAuth) return true;
-  if (!action.empty() || body.find("password") == body.npos) return false;
+  if (!action.empty() || (body.find("password") == body.npos && body.find("token") == body.npos)) return false;
   auto read = read_handle_body(body);
-  return !read || read.value().request.action == core::actions::kAuth;
+  if (!read) return true;
+  return holds_secret(read.value().request.action);
 }
 
 /// RabbitMQ's own notes belong to the message as it was delivered, not to the one that is published now.
@@ -90,6 +97,8 @@ std::string shortened(std::string text) {
 }  // namespace
 
 std::int64_t now_micros() { return core::to_unix_micros(std::chrono::system_clock::now()); }
+
+bool holds_secret(std::string_view action) { return action == core::actions::kAuth || action == core::actions::kMeGet || action.starts_with("users."); }
 
 bool may_heal(ErrorKind kind) {
   switch (kind) {
@@ -126,6 +135,7 @@ Result<Message> write_request(const core::Request& request, const core::CallCont
   if (context.trace.valid()) m.set(headers::kTrace, context.trace.to_traceparent());
   if (!context.hops.empty()) m.set(headers::kHops, context.hops);
   if (!context.caller.empty()) m.set(headers::kCaller, context.caller);
+  if (transient && !context.client.empty()) m.set(headers::kClient, context.client);
   if (!stored) return m;  // what was accepted never expires
   const auto patience = std::min(context.remaining(), options.max_wait);
   m.set(headers::kTimeout, std::int64_t{patience.count()});
@@ -158,6 +168,7 @@ Result<Job> read_job(std::string_view action, Message& message, const AmqpOption
   }
   job.context = core::CallContext::with_timeout(timeout);
   job.context.caller = text_or(message, headers::kCaller);
+  if (action == core::actions::kAuth) job.context.client = text_or(message, headers::kClient).substr(0, kMaxAddressBytes);
   read_trace(message, job.context);
   note_hop(job.context);  // of this attempt: the message itself keeps the hops that it was published with
   return job;
@@ -171,9 +182,12 @@ Result<Job> read_handle_request(Message& message, const AmqpOptions& options, co
   FLEXI_TRY(auto body, read_handle_body(message.body));
   job.told = !message.reply_to.empty();
   if (auto* authorization = message.text(headers::kAuthorization); authorization && !admin_token.empty()) {
-    if (!same_secret(*authorization, "Bearer " + admin_token)) return core::unauthenticated("the administrator's token is wrong");
-    job.context.caller = "admin";
+    if (same_secret(*authorization, "Bearer " + admin_token)) job.context.caller = "admin";
+    else if (!is_login_token(*authorization)) return core::unauthenticated("the administrator's token is wrong");
   }
+  // It opens what is protected. Administration wants the administrator's own: it must not wait in a queue under a user's name.
+  if (auto* authorization = message.text(headers::kAuthorization); authorization && job.context.caller.empty() && is_login_token(*authorization))
+    job.context.bearer = authorization->substr(kBearer.size());
   if (core::is_administrative(body.request.action) && job.context.caller.empty())
     return core::permission_denied("action " + body.request.action + " wants the administrator's token");
   const auto own_id = job.request.id;
@@ -219,6 +233,7 @@ Message write_reply(const Result<core::Reply>& result) {
     append_envelope(m.body, false, reply.message, reply.data, reply.next);
     if (reply.duplicate) m.set(headers::kDuplicate, std::string("true"));
     if (!reply.way.empty()) m.set(headers::kWay, reply.way);
+    if (!reply.token.empty()) m.set(headers::kToken, reply.token);
     return m;
   }
   auto& error = result.error();
@@ -240,6 +255,7 @@ Result<core::Reply> read_reply(const Message& message) {
     reply.next = std::move(e.next);
     reply.duplicate = text_or(message, headers::kDuplicate) == "true";
     reply.way = text_or(message, headers::kWay);
+    reply.token = text_or(message, headers::kToken);
     return reply;
   }
   core::Error error;

@@ -20,7 +20,7 @@ inline constexpr std::string_view kKey = "idempotency-key", kVia = "x-flexi-via"
                                   kAttempt = "x-flexi-attempt", kReason = "x-flexi-reason", kError = "x-flexi-error",
                                   kAttempts = "x-flexi-attempts", kFirstAt = "x-flexi-first-at", kDeadAt = "x-flexi-dead-at",
                                   kSent = "x-flexi-sent", kRetryAfter = "x-flexi-retry-after-ms", kDuplicate = "x-flexi-duplicate",
-                                  kWay = "x-flexi-way", kUntaken = "x-flexi-untaken";
+                                  kWay = "x-flexi-way", kUntaken = "x-flexi-untaken", kClient = "x-flexi-client", kToken = "x-flexi-token";
 }  // namespace headers
 
 /// Wall-clock microseconds since 1970: deadlines in a queue hold across processes, whose clocks agree well enough.
@@ -62,6 +62,8 @@ Message for_replay(Message message);
 /// @param action whose queue it is; empty: flexi.requests
 core::DeadLetter read_dead_letter(std::string_view action, const std::string& queue, const Message& message);
 
+/// Whether a message of this action holds a password or a token: it is never kept.
+bool holds_secret(std::string_view action);
 /// Whether another attempt can help. Source: docs/errors.md
 bool may_heal(core::ErrorKind kind);
 

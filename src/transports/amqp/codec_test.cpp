@@ -154,9 +154,43 @@ TEST(AmqpCodec, LogInsAreTransientAndExpireInTheQueue) {
   request.action = "auth";
   request.payload = core::Credentials{"e", "p"};
   const auto message = write_request(request, core::CallContext::with_timeout(std::chrono::seconds(5)), {}).value();
+  EXPECT_FALSE(message.text(headers::kClient));
   EXPECT_EQ(message.delivery_mode, 1);
   EXPECT_GT(std::stoi(message.expiration), 4'000);
   EXPECT_LE(std::stoi(message.expiration), 5'000);
+}
+
+TEST(AmqpCodec, ALogInKnowsWhereItComesFromAndBringsItsToken) {
+  auto request = log_request();
+  request.ack = core::Ack::stored;
+  core::CallContext context;
+  context.client = "192.0.2.1";
+  auto log = write_request(request, context, {}).value();
+  EXPECT_EQ(read_job("log", log, {}).value().context.client, "") << "of a log-in alone";
+  request.action = "auth";
+  request.payload = core::Credentials{"e", "p"};
+  auto message = write_request(request, context, {}).value();
+  EXPECT_EQ(read_job("auth", message, {}).value().context.client, "192.0.2.1");
+  core::Reply reply;
+  reply.message = "Authenticated";
+  reply.token = "eyJ.x.y";
+  EXPECT_EQ(read_reply(write_reply(std::move(reply))).value().token, "eyJ.x.y");
+}
+
+TEST(AmqpCodec, ALogInsTokenOpensWhatIsProtectedButDoesNotAdminister) {
+  Message message;
+  message.body = R"({"action":"resize"})";
+  message.set(headers::kAuthorization, std::string("Bearer eyJhbGciOiJIUzI1NiJ9.e30.x"));
+  for (auto admin_token : {"", "token"}) {
+    auto job = read_handle_request(message, {}, admin_token);
+    ASSERT_TRUE(job);
+    EXPECT_EQ(job.value().context.bearer, "eyJhbGciOiJIUzI1NiJ9.e30.x");
+    EXPECT_TRUE(job.value().context.caller.empty());
+  }
+  message.body = R"({"action":"users.delete","users.delete":{"id":1}})";
+  EXPECT_EQ(read_handle_request(message, {}, "token").error().kind, ErrorKind::permission_denied);
+  message.set(headers::kAuthorization, std::string("Bearer tokem"));
+  EXPECT_EQ(read_handle_request(message, {}, "token").error().kind, ErrorKind::unauthenticated);
 }
 
 TEST(AmqpCodec, WhatCannotBeQueuedIsRefused) {
@@ -235,7 +269,8 @@ TEST(AmqpCodec, RetryDeadLetterAndReplay) {
 
 TEST(AmqpCodec, PasswordsNeverGetIntoADeadLetter) {
   Message message;
-  for (std::string body : {R"({"action":"auth","auth":{"email":"e","password":"hush"}})", R"({"action":"auth","auth":{"password":"hush")", R"("password: hush")"}) {
+  for (std::string body : {R"({"action":"auth","auth":{"email":"e","password":"hush"}})", R"({"action":"auth","auth":{"password":"hush")", R"("password: hush")",
+                           R"({"action":"users.create","users.create":{"email":"e","password":"hush"}})", R"({"action":"me.get","me.get":{"token":"hush"}})"}) {
     message.body = body;
     EXPECT_EQ(for_dead_letter("", message, core::invalid_argument("x"), 1).body.find("hush"), std::string::npos) << body;
     EXPECT_EQ(read_dead_letter("", "q", message).payload.find("hush"), std::string::npos) << body;

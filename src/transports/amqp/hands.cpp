@@ -70,7 +70,7 @@ core::awaitable<void> Hands::handle(std::shared_ptr<Slot> slot, Taken taken) {
   taken.attempt = job.value().attempt;
   taken.untaken = std::clamp<std::int64_t>(taken.message.number(headers::kUntaken).value_or(0), 0, taken.attempt - 1);
   taken.told = job.value().told;
-  taken.secret |= job.value().request.action == core::actions::kAuth;
+  taken.secret |= holds_secret(job.value().request.action);
   auto result = co_await attempt(slot, std::move(job.value().request), std::move(job.value().context));
   consumer_.finished(std::move(taken), std::move(result));
 }

@@ -3,6 +3,7 @@
 
 #include <charconv>
 
+#include "core/bearer.hpp"
 #include "core/hops.hpp"
 #include "core/timestamp.hpp"
 
@@ -10,9 +11,11 @@ namespace flexi::transports::grpc {
 
 namespace {
 
+constexpr std::size_t kMaxAddressBytes = 64;
+
 /// Views into the call's metadata; data() is null where there is none.
 struct Asked {
-  std::string_view idempotency_key, id, via, ack, accepted_at, hops, authorization, process_key;
+  std::string_view idempotency_key, id, via, ack, accepted_at, hops, authorization, process_key, client;
   bool forwarded = false;  ///< came through a proxy: the peer is not who asks
 };
 
@@ -28,6 +31,7 @@ Asked look_up(const Metadata& metadata) {
     else if (key == keys::kIdempotencyKey) asked.idempotency_key = value;
     else if (key == keys::kAuthorization) asked.authorization = value;
     else if (key == keys::kProcessKey) asked.process_key = value;
+    else if (key == keys::kClient) asked.client = value;
     else if (key == "forwarded" || key == "via" || key == "x-real-ip" || key.starts_with("x-forwarded-")) asked.forwarded = true;
   }
   return asked;
@@ -45,13 +49,24 @@ bool constant_time_equal(std::string_view a, std::string_view b) {
 
 bool is_secret(std::string_view given, std::string_view secret) { return !secret.empty() && constant_time_equal(given, secret); }
 
-Token check_token(const std::string& token, std::string_view authorization) {
+/// What stands behind "Bearer"; data() is null where nothing does.
+std::string_view bearer_of(std::string_view authorization) {
   static constexpr std::string_view kBearer = "bearer ";
-  if (authorization.size() < kBearer.size()) return Token::absent;
+  if (authorization.size() < kBearer.size()) return {};
   for (std::size_t i = 0; i < kBearer.size(); ++i)
-    if ((authorization[i] | 0x20) != (kBearer[i] | 0x20)) return Token::absent;
-  const auto given = authorization.substr(kBearer.size());
-  return is_secret(given, token) ? Token::valid : Token::wrong;
+    if ((authorization[i] | 0x20) != (kBearer[i] | 0x20)) return {};
+  return authorization.substr(kBearer.size());
+}
+
+Token check_token(const std::string& token, std::string_view bearer) {
+  if (!bearer.data()) return Token::absent;
+  return is_secret(bearer, token) ? Token::valid : Token::wrong;
+}
+
+/// "192.0.2.1" of "192.0.2.1:4711", "::1" of "[::1]:4711".
+std::string_view host_of(std::string_view peer) {
+  peer = peer.substr(0, std::min(peer.rfind(':'), peer.size()));
+  return peer.starts_with('[') && peer.ends_with(']') ? peer.substr(1, peer.size() - 2) : peer;
 }
 
 /// No page of a browser speaks gRPC's HTTP/2, so the peer's address says enough.
@@ -111,8 +126,13 @@ core::Result<void> read_identity(const Asked& asked, Side side, const std::optio
 core::Result<void> read_metadata(const ServerCall& call, const Trust& trust, Side side, const OwnWords& own, core::Request& request,
                                  core::CallContext& context) {
   const auto asked = look_up(call.metadata());
-  const auto given = check_token(trust.token, asked.authorization);
-  if (core::is_administrative(request.action)) {
+  const auto bearer = bearer_of(asked.authorization);
+  const auto given = check_token(trust.token, bearer);
+  const bool is_login = request.action == core::actions::kAuth;
+  if (is_login) context.client = host_of(call.peer());
+  if (given == Token::wrong && trust.login_tokens && core::may_be_login_token(bearer)) {
+    context.bearer = bearer;  // whose it is decides behind the server
+  } else if (core::is_administrative(request.action)) {
     FLEXI_TRY(check_administrator(trust, given, call, asked));
     context.caller = "admin";
   } else if (given == Token::valid) {
@@ -128,6 +148,7 @@ core::Result<void> read_metadata(const ServerCall& call, const Trust& trust, Sid
     request.accepted_at = std::min(request.accepted_at, time);  // a peer's clock may be ahead of ours
   }
   if (core::may_be_hops(asked.hops)) context.hops = asked.hops;
+  if (is_login && !asked.client.empty() && asked.client.size() <= kMaxAddressBytes) context.client = asked.client;
   return core::ok();
 }
 
@@ -151,6 +172,7 @@ Metadata write_metadata(const core::Request& request, const core::CallContext& c
   }
   if (!context.hops.empty()) metadata.add(keys::kHops, context.hops);
   if (!process_key.empty()) metadata.add(keys::kProcessKey, process_key);
+  if (request.action == core::actions::kAuth && !context.client.empty()) metadata.add(keys::kClient, context.client);
   if (!token.empty() && (core::is_administrative(request.action) || !context.caller.empty())) metadata.add(keys::kAuthorization, "Bearer " + token);
   return metadata;
 }

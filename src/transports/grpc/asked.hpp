@@ -14,7 +14,8 @@ namespace flexi::transports::grpc {
 namespace keys {
 inline constexpr std::string_view kIdempotencyKey = "idempotency-key", kId = "x-flexi-id", kVia = "x-flexi-via", kAck = "x-flexi-ack",
                                   kAcceptedAt = "x-flexi-accepted-at", kHops = "x-flexi-hops", kAuthorization = "authorization",
-                                  kWay = "x-flexi-way", kDuplicate = "x-flexi-duplicate", kProcessKey = "x-flexi-process-key";
+                                  kWay = "x-flexi-way", kDuplicate = "x-flexi-duplicate", kProcessKey = "x-flexi-process-key",
+                                  kClient = "x-flexi-client";
 }
 
 /// Whom a call is for: what its caller may say of the message differs.
@@ -28,6 +29,7 @@ struct Trust {
   std::string token{};        ///< the administrator's; empty: none is configured
   std::string process_key{};  ///< what a client in this very process shows; empty: there is none
   bool token_always = false;  ///< administration wants the token on this machine, too
+  bool login_tokens = false;  ///< whom a login's token belongs to is asked behind the server
   bool peers = true;          ///< whoever calls the services is a broker: false where the broker is here, and strangers with it
 };
 

@@ -175,6 +175,7 @@ void write_reply(v1::Reply& message, core::Reply reply, const std::string& id, s
   message.set_next(std::move(reply.next));
   message.set_duplicate(reply.duplicate);
   message.set_way(std::move(reply.way));
+  message.set_token(std::move(reply.token));
   message.set_id(id);
 }
 
@@ -188,6 +189,7 @@ core::Result<core::Reply> take_reply(v1::Reply& message) {
   reply.next = std::move(*message.mutable_next());
   reply.duplicate = message.duplicate();
   reply.way = std::move(*message.mutable_way());
+  reply.token = std::move(*message.mutable_token());
   return reply;
 }
 

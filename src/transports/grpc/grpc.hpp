@@ -34,6 +34,8 @@ struct Ingress {
   Process process;
   core::Handler* broker = nullptr;    ///< flexiconnect.v1's broker; null: UNIMPLEMENTED
   core::Handler* services = nullptr;  ///< logs.LogService and the services' calls; null: UNIMPLEMENTED
+  /// Both handlers ask whose token CallContext::bearer is before they administer: then a login's token may be tried there.
+  bool login_tokens = false;
 };
 
 /// Listens on every shard. The handlers outlive the server's stop().

@@ -166,7 +166,8 @@ void add_methods(MethodTable& table, const GrpcServerOptions& options, const Ing
   const auto& process = ingress.process;
   auto surface = std::make_shared<const Surface>(Surface{process, ingress.broker, ingress.services, options.default_timeout, options.max_timeout,
                                                          static_cast<std::size_t>(options.max_bulk_in_flight),
-                                                         Trust{process.admin_token, process.process_key, process.token_always, ingress.broker == nullptr}});
+                                                         Trust{process.admin_token, process.process_key, process.token_always, ingress.login_tokens,
+                                                               ingress.broker == nullptr}});
   Registration methods(table, surface);
   if (ingress.broker) {
     methods.unary("flexiconnect.v1.Broker", "Handle", Side::broker, read_handle);

@@ -45,6 +45,7 @@ std::string text_of(boost::beast::string_view value) { return {value.data(), val
 void read_headers(const bhttp::response<bhttp::string_body>& message, core::Reply& reply) {
   reply.way = text_of(message["X-Flexi-Way"]);
   reply.duplicate = message["X-Flexi-Duplicate"] == "true";
+  reply.token = text_of(message["X-Flexi-Token"]);
 }
 
 }  // namespace
@@ -71,6 +72,7 @@ void append_request(std::string& out, const PeerHeader& peer, const core::Reques
     if (request.via != core::Via::automatic) header(out, "X-Flexi-Via", core::to_string(request.via));
     if (!context.hops.empty() && core::may_be_hops(context.hops)) header(out, "X-Flexi-Hops", context.hops);
     if (!peer.process_key.empty()) header(out, "X-Flexi-Process-Key", peer.process_key);
+    if (request.action == actions::kAuth && !context.client.empty()) header(out, "X-Flexi-Client", context.client);
   }
   if (context.trace.valid()) header(out, "traceparent", context.trace.to_traceparent());
   if (!peer.token.empty() && (core::is_administrative(request.action) || !context.caller.empty())) header(out, "Authorization", "Bearer " + peer.token);

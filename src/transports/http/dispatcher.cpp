@@ -5,6 +5,7 @@
 #include <charconv>
 #include <functional>
 
+#include "core/bearer.hpp"
 #include "core/hops.hpp"
 #include "core/timestamp.hpp"
 #include "runtime/json.hpp"
@@ -16,9 +17,11 @@ namespace beast = boost::beast;
 
 namespace {
 
-constexpr std::string_view kExposed = "Link, X-Flexi-Id, X-Flexi-Way, X-Flexi-Duplicate, X-Flexi-Error, X-Flexi-Sent, Retry-After";
+constexpr std::string_view kExposed = "Link, X-Flexi-Id, X-Flexi-Way, X-Flexi-Duplicate, X-Flexi-Error, X-Flexi-Sent, X-Flexi-Token, Retry-After";
 constexpr std::string_view kAllowedHeaders =
     "Accept, Content-Type, Authorization, X-CSRF-Token, Idempotency-Key, X-Flexi-Via, X-Flexi-Ack, X-Flexi-Timeout-Ms, traceparent";
+
+constexpr std::size_t kMaxAddressBytes = 64;
 
 /// The contract's CORS, and the narrower one of administration, differ in who gets it only.
 std::string cors_headers(std::string_view origin) {
@@ -72,7 +75,10 @@ std::string_view trimmed(std::string_view text) {
 }  // namespace
 
 Dispatcher::Dispatcher(const HttpServerOptions& options, Ingress ingress, std::string own_host)
-    : options_(options), ingress_(std::move(ingress)), rules_{ingress_.process.admin_token, std::move(own_host), options.allowed_origins, ingress_.process.token_always} {
+    : options_(options), ingress_(std::move(ingress)), rules_{ingress_.process.admin_token, std::move(own_host), options.allowed_origins, ingress_.process.token_always,
+             ingress_.login_tokens} {
+  for (auto& proxy : options_.trusted_proxies)
+    if (auto network = Network::parse(proxy)) trusted_proxies_.push_back(*network);
   for (auto file : ingress_.resources) {
     if (file.etag.empty()) file.etag = '"' + std::to_string(std::hash<std::string>{}(file.body)) + '-' + std::to_string(file.body.size()) + '"';
     Resource resource{file, {}};
@@ -124,11 +130,11 @@ Plan Dispatcher::plan(const Head& head, std::string_view body, const boost::asio
   }
   plan.target = match.route->target;
   Asker asker{peer, head.host, head.origin, head.fetch_site, head.fetch_mode, head.authorization, head.forwarded};
-  if (is_contract_call(plan.target) ? is_web_origin(head.origin) : may_administer_from(rules_, head.origin, head.host))
+  if (is_open_to_pages(plan.target) ? is_web_origin(head.origin) : may_administer_from(rules_, head.origin, head.host))
     if (!head.origin.empty()) plan.cors = cors_headers(head.origin);
   if (probe) {
     if (plan.target == Target::metrics)
-      if (auto allowed = check_administrator(rules_, asker); !allowed) {
+      if (auto allowed = check_reader_of_metrics(asker); !allowed) {
         plan.answer = error_answer(allowed.error(), status_of(allowed.error().kind));
         return plan;
       }
@@ -145,6 +151,13 @@ Plan Dispatcher::plan(const Head& head, std::string_view body, const boost::asio
   if (plan.answer && is_contract_call(plan.target) && plan.target != Target::hit) plan.answer->header("X-Flexi-Id", id_of_refused(plan, head));
   if (plan.answer) plan.answer->headers += plan.cors;
   return plan;
+}
+
+/// Nobody is asked on the way to the metrics: a login's token does not open them.
+core::Result<void> Dispatcher::check_reader_of_metrics(const Asker& asker) const {
+  FLEXI_TRY(auto admission, check_administrator(rules_, asker));
+  if (admission != Admission::administrator) return core::unauthenticated("the metrics want the administrator's token");
+  return core::ok();
 }
 
 /// The one call that takes any JSON value, and none.
@@ -171,8 +184,8 @@ void Dispatcher::plan_options(Plan& plan, const Head& head) const {
   answer.header("Allow", allowed);
   const auto* route = find_route(method_from(head.preflight_method), head.path).route;
   if (!route) route = any_route(head.path);
-  const bool contract = route && is_contract_call(route->target);
-  if (head.origin.empty() || !(contract ? is_web_origin(head.origin) : may_administer_from(rules_, head.origin, head.host))) return;
+  const bool open = route && is_open_to_pages(route->target);
+  if (head.origin.empty() || !(open ? is_web_origin(head.origin) : may_administer_from(rules_, head.origin, head.host))) return;
   answer.headers += cors_headers(head.origin);
   answer.header("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE, OPTIONS");
   answer.header("Access-Control-Allow-Headers", kAllowedHeaders);
@@ -233,13 +246,7 @@ core::Result<void> Dispatcher::plan_call(Plan& plan, const Head& head, const Rou
     request.action = match.route->action;
     FLEXI_TRY(read_parameters(plan, head, match, body));
   }
-  // Whichever path it comes by.
-  if (core::is_administrative(request.action)) {
-    FLEXI_TRY(check_administrator(rules_, asker));
-    plan.context.caller = "admin";
-  } else if (check_token(rules_, head.authorization) == Token::valid) {
-    plan.context.caller = "admin";
-  }
+  FLEXI_TRY(read_caller(plan, head, asker));
   if (plan.target != Target::contract && plan.target != Target::action) {
     if (head.via.data()) {
       const auto via = core::via_from(head.via);
@@ -263,6 +270,21 @@ core::Result<void> Dispatcher::plan_call(Plan& plan, const Head& head, const Rou
   return read_context(plan, head);
 }
 
+/// Who asks, whichever path it comes by.
+core::Result<void> Dispatcher::read_caller(Plan& plan, const Head& head, const Asker& asker) const {
+  const auto& action = plan.request.action;
+  if (action == core::actions::kAuth) plan.context.client = client_address(trusted_proxies_, asker.peer, head.forwarded_for);
+  auto admission = Admission::by_login_token;
+  if (core::is_administrative(action)) {
+    FLEXI_TRY(admission, check_administrator(rules_, asker));
+  } else if (check_token(rules_, head.authorization) == Token::valid) {
+    admission = Admission::administrator;
+  }
+  if (admission == Admission::administrator) plan.context.caller = "admin";
+  else if (const auto bearer = bearer_of(head.authorization); ingress_.login_tokens && core::may_be_login_token(bearer)) plan.context.bearer = bearer;
+  return core::ok();
+}
+
 core::Result<void> Dispatcher::read_parameters(Plan& plan, const Head& head, const RouteMatch& match, std::string_view body) const {
   runtime::JsonWriter json;
   json.begin_object();
@@ -276,6 +298,9 @@ core::Result<void> Dispatcher::read_parameters(Plan& plan, const Head& head, con
     auto name = percent_decode(pair.substr(0, equals), true);
     auto value = percent_decode(pair.substr(std::min(equals + 1, pair.size())), true);
     if (!name || !value) return core::invalid_argument("query parameters must be valid UTF-8 with valid %XX escapes");
+    // Proxies write it to their logs.
+    if (*name == "password") return core::invalid_argument("password belongs into the body, not into the URL");
+    if (*name == "token" && plan.target == Target::account) return core::invalid_argument("the token belongs into the header Authorization, not into the URL");
     json.field(*name, *value);
   }
   const auto object = trimmed(body);
@@ -342,6 +367,7 @@ core::Result<void> Dispatcher::read_journey(Plan& plan, const Head& head) const 
     request.via = *via;
   }
   if (core::may_be_hops(head.hops)) plan.context.hops = head.hops;
+  if (request.action == core::actions::kAuth && !head.client.empty() && head.client.size() <= kMaxAddressBytes) plan.context.client = head.client;
   return core::ok();
 }
 
@@ -382,6 +408,10 @@ Answer Dispatcher::finish(const Plan& plan, const core::Result<core::Reply>& res
     answer.status = accepted ? 202 : 200;
     if (!reply.way.empty()) answer.header("X-Flexi-Way", reply.way);
     if (reply.duplicate) answer.header("X-Flexi-Duplicate", "true");
+    if (!reply.token.empty()) {
+      answer.header("X-Flexi-Token", reply.token);
+      answer.header("Cache-Control", "no-store");
+    }
     if (reply.events) {
       answer.streams = true;
       answer.content_type = "text/event-stream";

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "transports/http/client_address.hpp"
 #include "transports/http/head.hpp"
 #include "transports/http/http.hpp"
 #include "transports/http/response.hpp"
@@ -51,6 +52,8 @@ class Dispatcher {
   void plan_probe(Plan& plan) const;
   void plan_hit(Plan& plan, std::string_view body) const;
   core::Result<void> plan_call(Plan& plan, const Head& head, const RouteMatch& match, std::string_view body, const Asker& asker) const;
+  core::Result<void> check_reader_of_metrics(const Asker& asker) const;
+  core::Result<void> read_caller(Plan& plan, const Head& head, const Asker& asker) const;
   core::Result<void> read_parameters(Plan& plan, const Head& head, const RouteMatch& match, std::string_view body) const;
   core::Result<void> read_identity(Plan& plan, const Head& head, const std::optional<std::string>& body_id) const;
   core::Result<void> read_journey(Plan& plan, const Head& head) const;
@@ -62,6 +65,7 @@ class Dispatcher {
   const HttpServerOptions options_;
   const Ingress ingress_;
   AdminRules rules_;
+  std::vector<Network> trusted_proxies_;
   std::map<std::string, Resource, std::less<>> resources_;
 };
 

@@ -26,7 +26,7 @@ constexpr Wanted kWanted[] = {{"Content-Type", &Head::content_type},     {"Origi
                               {"traceparent", &Head::traceparent},       {"X-Flexi-Via", &Head::via},
                               {"X-Flexi-Ack", &Head::ack},               {"X-Flexi-Timeout-Ms", &Head::timeout_ms},
                               {"X-Flexi-Accepted-At", &Head::accepted_at}, {"X-Flexi-Hops", &Head::hops}, {"X-Flexi-Id", &Head::flexi_id},
-                              {"X-Flexi-Process-Key", &Head::process_key},
+                              {"X-Flexi-Process-Key", &Head::process_key}, {"X-Flexi-Client", &Head::client},
                               {"Access-Control-Request-Method", &Head::preflight_method}};
 
 /// What proxies add. One that adds none of them can't be told from a client.
@@ -119,6 +119,7 @@ int read_head(const bhttp::request<bhttp::string_body>& message, Head& head, std
     }
     const auto name = sv(field.name_string());
     if (is_of_a_proxy(name)) head.forwarded = true;
+    if (beast::iequals(name, "X-Forwarded-For")) head.forwarded_for = value;
     for (auto& wanted : kWanted) {
       if (wanted.name.size() != name.size() || !beast::iequals(wanted.name, name)) continue;
       auto& slot = head.*wanted.value;

@@ -34,7 +34,8 @@ struct Head {
   bool expects_continue = false;
   bool forwarded = false;  ///< came through a proxy
   std::string_view host, origin, content_type, authorization, if_none_match, accept_encoding, fetch_site, fetch_mode;
-  std::string_view idempotency_key, via, ack, timeout_ms, traceparent, accepted_at, hops, flexi_id, process_key, preflight_method;
+  std::string_view idempotency_key, via, ack, timeout_ms, traceparent, accepted_at, hops, flexi_id, process_key, preflight_method, client;
+  std::string_view forwarded_for;  ///< of several lines the last: the nearest proxy's
 };
 
 /// @param problem what is wrong and what would be right; untouched when all is well

@@ -48,6 +48,8 @@ struct Ingress {
   core::Handler* services = nullptr;  ///< `/authenticate`, `/log`, `/send`, `/actions/…`; null: these are 404
   std::vector<StaticResource> resources{};
   core::Via log_grpc = core::Via::automatic;  ///< how `POST /log-gRPC` goes on: grpc where the broker has that way
+  /// Both handlers ask whose token CallContext::bearer is before they administer: then a login's token may be tried there.
+  bool login_tokens = false;
 };
 
 /// Listens on every shard. The handlers outlive the server's stop().

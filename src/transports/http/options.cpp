@@ -2,6 +2,7 @@
 #include "transports/http/options.hpp"
 
 #include "runtime/net/address.hpp"
+#include "transports/http/client_address.hpp"
 
 namespace flexi::transports::http {
 
@@ -37,6 +38,7 @@ void HttpServerOptions::describe(runtime::OptionVisitor& v) {
   v.field("event_keep_alive", event_keep_alive, "Silence after which an event stream sends a comment");
   v.field("drain_linger", drain_linger, "While stopping: how long an idle connection may still send a request");
   v.field("allowed_origins", allowed_origins, "Origins that may administer from a browser, beside the server's own");
+  v.field("trusted_proxies", trusted_proxies, "Addresses and networks of proxies whose X-Forwarded-For says who logs in, e.g. 10.0.0.0/8; others are not believed");
 }
 
 runtime::Problems HttpServerOptions::validate() const {
@@ -58,6 +60,8 @@ runtime::Problems HttpServerOptions::validate() const {
   for (auto& origin : allowed_origins)
     if (!(origin.starts_with("http://") || origin.starts_with("https://")) || origin.find('/', 8) != std::string::npos)
       problems.push_back({"allowed_origins", "\"" + origin + "\" must be an origin such as https://ops.example.com"});
+  for (auto& proxy : trusted_proxies)
+    if (!Network::parse(proxy)) problems.push_back({"trusted_proxies", "\"" + proxy + "\" must be an address or a network such as 10.0.0.0/8"});
   return problems;
 }
 

@@ -27,6 +27,8 @@ struct HttpServerOptions {
   std::chrono::milliseconds drain_linger{200};         ///< while stopping: how long an idle connection may still send one request
   std::vector<std::string> allowed_origins{};          ///< origins that may administer from a browser, e.g. "https://ops.example.com"
 
+  std::vector<std::string> trusted_proxies{};  ///< addresses and networks whose X-Forwarded-For is believed, e.g. "10.0.0.0/8"
+
   void describe(runtime::OptionVisitor& visitor);
   runtime::Problems validate() const;
 };

@@ -30,6 +30,11 @@ constexpr Route kRoutes[] = {
     {Method::post, "/mails/{id}/release", Target::administer, actions::kMailsRelease},
     {Method::get, "/users", Target::administer, actions::kUsersList},
     {Method::get, "/users/{id}", Target::administer, actions::kUsersGet},
+    {Method::post, "/users", Target::administer, actions::kUsersCreate},
+    {Method::put, "/users/{id}", Target::administer, actions::kUsersUpdate},
+    {Method::del, "/users/{id}", Target::administer, actions::kUsersDelete},
+    {Method::post, "/users/{id}/password", Target::administer, actions::kUsersResetPassword},
+    {Method::get, "/me", Target::account, actions::kMeGet},
     {Method::get, "/dlq", Target::administer, actions::kDlqList},
     {Method::get, "/dlq/{id}", Target::administer, actions::kDlqGet},
     {Method::post, "/dlq/{id}/replay", Target::administer, actions::kDlqReplay},
@@ -106,6 +111,8 @@ std::string allowed_methods(std::string_view path) {
     }
   return list.empty() ? list : list + ", OPTIONS";
 }
+
+bool is_open_to_pages(Target target) { return is_contract_call(target) || target == Target::account; }
 
 bool is_contract_call(Target target) {
   return target == Target::hit || target == Target::handle || target == Target::log_grpc || target == Target::contract || target == Target::action;

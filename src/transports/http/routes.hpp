@@ -18,6 +18,7 @@ enum class Target {
   contract,    ///< services: the contract's calls
   action,      ///< services: `POST /actions/{action}`
   administer,  ///< broker or services: reads and administration
+  account,     ///< broker or services: `GET /me`, whose token it is
   ping,
   healthz,
   readyz,
@@ -44,6 +45,8 @@ std::string allowed_methods(std::string_view path);
 /// Any route of this path, whatever its method (a preflight asks before it calls).
 const Route* any_route(std::string_view path);
 
+/// True where any web page may call: the contract's calls, and what a token alone opens.
+bool is_open_to_pages(Target target);
 /// True for the calls of the contract's table: its own statuses and CORS hold there.
 bool is_contract_call(Target target);
 

@@ -3,6 +3,8 @@
 
 #include <boost/beast/core/string.hpp>
 
+#include "core/bearer.hpp"
+
 namespace flexi::transports::http {
 
 namespace {
@@ -43,10 +45,15 @@ std::string_view authority_of(std::string_view origin) {
 
 }  // namespace
 
-Token check_token(const AdminRules& rules, std::string_view authorization) {
+std::string_view bearer_of(std::string_view authorization) {
   constexpr std::string_view kBearer = "Bearer ";
-  if (authorization.size() < kBearer.size() || !same_text(authorization.substr(0, kBearer.size()), kBearer)) return Token::absent;
-  const auto token = authorization.substr(kBearer.size());
+  if (authorization.size() < kBearer.size() || !same_text(authorization.substr(0, kBearer.size()), kBearer)) return {};
+  return authorization.substr(kBearer.size());
+}
+
+Token check_token(const AdminRules& rules, std::string_view authorization) {
+  const auto token = bearer_of(authorization);
+  if (!token.data()) return Token::absent;
   return is_secret(token, rules.token) ? Token::valid : Token::wrong;
 }
 
@@ -63,20 +70,22 @@ bool may_administer_from(const AdminRules& rules, std::string_view origin, std::
   return false;
 }
 
-core::Result<void> check_administrator(const AdminRules& rules, const Asker& asker) {
+core::Result<Admission> check_administrator(const AdminRules& rules, const Asker& asker) {
   if (!asker.origin.empty() && !may_administer_from(rules, asker.origin, asker.host))
     return core::permission_denied("administration is not open to the origin " + std::string(asker.origin));
   // A page of another site that embeds or fetches without Origin; following a link is fine.
   if (asker.origin.empty() && same_text(asker.fetch_site, "cross-site") && !same_text(asker.fetch_mode, "navigate"))
     return core::permission_denied("administration is not open to other sites");
   switch (check_token(rules, asker.authorization)) {
-    case Token::valid: return core::ok();
-    case Token::wrong: return core::unauthenticated("the administrator's token is wrong");
+    case Token::valid: return Admission::administrator;
+    case Token::wrong:
+      if (rules.login_tokens && core::may_be_login_token(bearer_of(asker.authorization))) return Admission::by_login_token;
+      return core::unauthenticated("the administrator's token is wrong");
     case Token::absent: break;
   }
   const auto host = host_without_port(asker.host);
   const bool here = !asker.forwarded && !rules.token_always && is_loopback(asker.peer);
-  if (here && (host.empty() || is_loopback_name(host) || same_text(host, rules.own_host))) return core::ok();
+  if (here && (host.empty() || is_loopback_name(host) || same_text(host, rules.own_host))) return Admission::administrator;
   if (here) {
     const auto reason = "administration is not open under the name " + std::string(host.substr(0, 253)) + " (Host header): on this machine use localhost or 127.0.0.1, or ";
     if (rules.token.empty()) return core::permission_denied(reason + "set FLEXI_ADMIN_TOKEN_FILE on the server and give the token");

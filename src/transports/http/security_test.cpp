@@ -47,6 +47,25 @@ TEST(Security, WhoMayAdminister) {
   }
 }
 
+TEST(Security, ALoginsTokenIsTriedOnlyWhereItIsAskedAbout) {
+  AdminRules rules{"token", "", {}};
+  Asker asker{.peer = boost::asio::ip::make_address("127.0.0.1"), .host = "localhost", .authorization = "Bearer eyJhbGciOiJIUzI1NiJ9.e30.x"};
+  EXPECT_EQ(check_administrator(rules, asker).error().kind, ErrorKind::unauthenticated);
+  rules.login_tokens = true;
+  EXPECT_EQ(check_administrator(rules, asker).value(), Admission::by_login_token) << "on this machine, too: who shows a token is its owner";
+  asker.peer = boost::asio::ip::make_address("203.0.113.66");
+  EXPECT_EQ(check_administrator(rules, asker).value(), Admission::by_login_token);
+  asker.origin = "https://evil.example";
+  EXPECT_EQ(check_administrator(rules, asker).error().kind, ErrorKind::permission_denied);
+  asker.origin = {};
+  for (auto other : {"Bearer tokem", "Bearer eyJ.x", "Bearer eyJ.x.y.z", "Bearer eyJ.x.y ", "Basic eyJ.x.y", ""}) {
+    asker.authorization = other;
+    EXPECT_FALSE(check_administrator(rules, asker)) << other;
+  }
+  asker.authorization = "Bearer token";
+  EXPECT_EQ(check_administrator(rules, asker).value(), Admission::administrator);
+}
+
 TEST(Security, ATokenThatIsAlwaysWantedIsWantedHereToo) {
   AdminRules rules{"token", "127.0.0.1", {}, true};
   const auto local = boost::asio::ip::make_address("127.0.0.1");

@@ -17,10 +17,15 @@ bool constant_time_equal(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-Token check_token(std::string_view token, std::string_view authorization) {
+std::string_view bearer_of(std::string_view authorization) {
   constexpr std::string_view kBearer = "Bearer ";
-  if (!authorization.starts_with(kBearer)) return Token::absent;
-  return is_secret(authorization.substr(kBearer.size()), token) ? Token::valid : Token::wrong;
+  return authorization.starts_with(kBearer) ? authorization.substr(kBearer.size()) : std::string_view();
+}
+
+Token check_token(std::string_view token, std::string_view authorization) {
+  const auto given = bearer_of(authorization);
+  if (!given.data()) return Token::absent;
+  return is_secret(given, token) ? Token::valid : Token::wrong;
 }
 
 bool is_secret(std::string_view given, std::string_view secret) { return !secret.empty() && constant_time_equal(given, secret); }

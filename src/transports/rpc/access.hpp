@@ -11,6 +11,8 @@ namespace flexi::transports::rpc {
 enum class Token { absent, valid, wrong };
 /// @param authorization "Bearer <token>"; compared in constant time
 Token check_token(std::string_view token, std::string_view authorization);
+/// What stands behind "Bearer"; empty: nothing does.
+std::string_view bearer_of(std::string_view authorization);
 /// Compares in constant time; an empty secret is nobody's.
 bool is_secret(std::string_view given, std::string_view secret);
 

@@ -21,6 +21,8 @@ struct CallRules {
   std::int64_t max_payload_bytes = 1 << 20;
   std::chrono::milliseconds default_timeout{10'000}, max_timeout{60'000};
   std::string_view process_key{};  ///< what a client in this very process shows
+  std::string_view client{};       ///< the address of who calls
+  bool login_tokens = false;       ///< whom a login's token belongs to is asked behind the server
   bool trusts_peers = true;        ///< whoever calls the services is a broker: false where the broker is here, and strangers with it
 };
 

@@ -64,6 +64,7 @@ void write_reply(schema::Reply::Builder out, ObjectType object, std::string_view
   if (!typed && !reply.data.empty()) out.setData(text(reply.data));
   if (!reply.next.empty()) out.setNext(text(reply.next));
   if (!reply.way.empty()) out.setWay(text(reply.way));
+  if (!reply.token.empty()) out.setToken(text(reply.token));
   out.setId(text(id));
   out.setDuplicate(reply.duplicate);
 }
@@ -71,7 +72,7 @@ void write_reply(schema::Reply::Builder out, ObjectType object, std::string_view
 }  // namespace
 
 capnp::MessageSize size_of(const core::Result<core::Reply>& result) {
-  std::size_t texts = result ? result.value().message.size() + result.value().data.size() + result.value().next.size() + result.value().way.size()
+  std::size_t texts = result ? result.value().message.size() + result.value().data.size() + result.value().next.size() + result.value().way.size() + result.value().token.size()
                              : result.error().message.size();
   return {texts / sizeof(capnp::word) + 64, 1};
 }
@@ -120,6 +121,7 @@ core::Result<core::Reply> read_answer(schema::Answer::Reader answer) {
   reply.data = ok.hasUser() && !ok.hasData() ? user_json(ok.getUser()) : text(ok.getData());
   reply.next = text(ok.getNext());
   reply.way = text(ok.getWay());
+  reply.token = text(ok.getToken());
   reply.duplicate = ok.getDuplicate();
   return reply;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Requests, both ways.
+#include "core/bearer.hpp"
 #include "core/timestamp.hpp"
 #include "transports/json_codec.hpp"
 #include "transports/rpc/access.hpp"
@@ -16,6 +17,7 @@ capnp::Text::Reader text(const std::string& string) { return {string.data(), str
 
 enum class Surface { broker, services };
 
+constexpr std::size_t kMaxAddressBytes = 64;
 constexpr std::int64_t kLatestMicros = 8'000'000'000'000'000;  // the year 2223; our clock counts to 2262
 
 core::Result<std::optional<core::Ack>> read_ack(schema::Ack ack) {
@@ -63,6 +65,8 @@ core::Result<void> read_journey(Plan& plan, schema::Metadata::Reader meta) {
     plan.request.accepted_at = std::min(plan.request.accepted_at, core::from_unix_micros(micros));  // a peer's clock may be ahead of ours
   }
   if (const auto hops = meta.getHops(); hops.size() <= core::CallContext::kMaxHopsBytes) plan.context.hops = text(hops);
+  if (const auto client = meta.getClient(); plan.request.action == actions::kAuth && client.size() != 0 && client.size() <= kMaxAddressBytes)
+    plan.context.client = text(client);
   return core::ok();
 }
 
@@ -89,10 +93,15 @@ core::Result<Plan> finish_plan(Plan plan, const Exported& object, schema::Metada
   FLEXI_TRY(check_texts(plan.request.payload));
   const auto authorization = view(meta.getAuthorization());
   const bool has_token = !authorization.empty() && check_token(rules.admin_token, authorization) == Token::valid;
-  if (core::is_administrative(plan.request.action)) {
+  const auto bearer = bearer_of(authorization);
+  const bool administrative = core::is_administrative(plan.request.action);
+  if (administrative && object.administration) plan.handler = object.administration;
+  if (plan.request.action == actions::kAuth) plan.context.client = rules.client;
+  if (!has_token && rules.login_tokens && core::may_be_login_token(bearer)) {
+    plan.context.bearer = bearer;  // whose it is decides behind the server
+  } else if (administrative) {
     FLEXI_TRY(check_administrator(rules.admin_token, authorization, rules.same_machine));
     plan.context.caller = "admin";
-    if (object.administration) plan.handler = object.administration;
   } else if (has_token) {
     plan.context.caller = "admin";
   }
@@ -253,7 +262,7 @@ std::size_t payload_bytes(const core::Payload& payload) {
 
 capnp::MessageSize size_of(const core::Request& request, const core::CallContext& context) {
   // Each text takes a pointer and ends at a word; the structs, their pointers and the metadata's numbers are the rest.
-  const auto texts = payload_bytes(request.payload) + request.action.size() + request.id.str().size() + context.hops.size();
+  const auto texts = payload_bytes(request.payload) + request.action.size() + request.id.str().size() + context.hops.size() + context.client.size();
   return {texts / sizeof(capnp::word) + 64, 1};
 }
 
@@ -297,6 +306,7 @@ void write_metadata(schema::Metadata::Builder out, const core::Request& request,
     out.setAuthorization(text("Bearer " + std::string(shown.token)));
   if (request.accepted_at != core::Timestamp{}) out.setAcceptedAtMicros(core::to_unix_micros(request.accepted_at));
   if (!context.hops.empty()) out.setHops(text(context.hops));
+  if (request.action == actions::kAuth && !context.client.empty()) out.setClient(text(context.client));
   if (!shown.process_key.empty()) out.setProcessKey(capnp::Text::Reader(shown.process_key.data(), shown.process_key.size()));
 }
 

@@ -42,6 +42,8 @@ struct Ingress {
   core::Handler* broker = nullptr;    ///< exported as Broker
   core::Handler* services = nullptr;  ///< exported as Logger, Authentication, Mail and Actions
   std::vector<Export> exports{};
+  /// All handlers ask whose token CallContext::bearer is before they administer: then a login's token may be tried there.
+  bool login_tokens = false;
 };
 
 /// Listens on every shard. The handlers outlive the server's stop().

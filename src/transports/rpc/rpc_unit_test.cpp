@@ -234,6 +234,44 @@ TEST(RpcCodec, WhereTheBrokerIsStrangersDontSayWhereAMessageHasBeen) {
   EXPECT_EQ(arrived([](auto meta) { meta.setAcceptedAtMicros(7'000'000'000'000'000); }), "broker>amqp@1 now") << "not in the time to come";
 }
 
+TEST(RpcCodec, WhereTheBrokerIsStrangersDontSayWhereALoginComesFrom) {
+  Mirror services;
+  const Exported exported{ObjectType::authentication, &services};
+  CallRules rules{.admin_token = "token", .process_key = "own-key", .client = "192.0.2.1", .trusts_peers = false};
+  const auto client = [&](auto fill) {
+    capnp::MallocMessageBuilder credentials, meta;
+    auto builder = meta.initRoot<schema::Metadata>();
+    builder.setClient("203.0.113.66");
+    fill(builder);
+    return plan_authentication(exported, credentials.initRoot<schema::Credentials>().asReader(), builder.asReader(), rules).value().context.client;
+  };
+  EXPECT_EQ(client([](auto) {}), "192.0.2.1");
+  EXPECT_EQ(client([](auto meta) { meta.setProcessKey("own-key"); }), "203.0.113.66");
+  rules.trusts_peers = true;
+  EXPECT_EQ(client([](auto) {}), "203.0.113.66");
+  EXPECT_EQ(client([](auto meta) { meta.setClient(""); }), "192.0.2.1") << "a broker that says nothing is who asks";
+}
+
+TEST(RpcCodec, ALoginsTokenIsTriedOnlyWhereItIsAskedAbout) {
+  Mirror services;
+  const Exported exported{ObjectType::actions, &services};
+  CallRules rules{.admin_token = "token", .same_machine = true};
+  const auto plan = [&](const char* authorization) {
+    capnp::MallocMessageBuilder meta;
+    auto builder = meta.initRoot<schema::Metadata>();
+    builder.setAuthorization(authorization);
+    return plan_action(exported, "users.list", "{}", builder.asReader(), rules);
+  };
+  EXPECT_EQ(plan("Bearer eyJhbGciOiJIUzI1NiJ9.e30.x").error().kind, core::ErrorKind::unauthenticated);
+  rules.login_tokens = true;
+  auto tried = plan("Bearer eyJhbGciOiJIUzI1NiJ9.e30.x");
+  ASSERT_TRUE(tried);
+  EXPECT_EQ(tried.value().context.bearer, "eyJhbGciOiJIUzI1NiJ9.e30.x");
+  EXPECT_TRUE(tried.value().context.caller.empty()) << "nobody's until it has been asked about";
+  EXPECT_EQ(plan("Bearer tokem").error().kind, core::ErrorKind::unauthenticated);
+  EXPECT_EQ(plan("Bearer token").value().context.caller, "admin");
+}
+
 TEST(RpcCodec, AFailureNamesTheMessageAndTheWay) {
   capnp::MallocMessageBuilder message;
   auto failure = message.initRoot<schema::Failure>();

@@ -48,8 +48,8 @@ core::Result<void> fill(Registry& registry, const Ingress& ingress) {
 
 class RpcServer final : public core::Server {
  public:
-  RpcServer(const RpcServerOptions& options, const Process& process, bool trusts_peers)
-      : shards_(process.shards), shared_{options, process.log, process.admin_token, process.process_key, process.token_always, trusts_peers} {
+  RpcServer(const RpcServerOptions& options, const Process& process, bool trusts_peers, bool login_tokens)
+      : shards_(process.shards), shared_{options, process.log, process.admin_token, process.process_key, process.token_always, trusts_peers, login_tokens} {
     auto& metrics = process.metrics;
     shared_.answered = metrics.counter("flexi_rpc_calls_total", "RPC calls answered, by outcome", {{"outcome", "ok"}});
     shared_.failed = metrics.counter("flexi_rpc_calls_total", "RPC calls answered, by outcome", {{"outcome", "error"}});
@@ -100,7 +100,7 @@ class RpcServer final : public core::Server {
 core::Result<std::unique_ptr<core::Server>> serve(RpcServerOptions options, Ingress ingress) {
   auto endpoint = runtime::net::parse_listen(options.listen, kDefaultPort);
   if (!endpoint) return core::invalid_argument("listen " + endpoint.error().message);
-  auto server = std::make_unique<RpcServer>(options, ingress.process, ingress.broker == nullptr);
+  auto server = std::make_unique<RpcServer>(options, ingress.process, ingress.broker == nullptr, ingress.login_tokens);
   FLEXI_TRY(fill(server->registry(), ingress));
   FLEXI_TRY(server->listen(endpoint.value()));
   return std::unique_ptr<core::Server>(std::move(server));

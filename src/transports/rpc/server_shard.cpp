@@ -69,8 +69,8 @@ asio::awaitable<void> ServerShard::serve(asio::ip::tcp::socket socket) {
   shared_.connections.fetch_add(1, std::memory_order_relaxed);
   shared_.open.add(1);
   error_code ec;
-  const bool same_machine = is_same_machine(socket.remote_endpoint(ec).address());
-  auto session = std::make_shared<Session>(*this, std::move(socket), same_machine && !ec && !shared_.token_always);
+  const auto peer = socket.remote_endpoint(ec).address();
+  auto session = std::make_shared<Session>(*this, std::move(socket), is_same_machine(peer) && !ec && !shared_.token_always, ec ? std::string() : peer.to_string());
   const auto where = sessions_.insert(sessions_.end(), session.get());
   try {
     co_await session->run();

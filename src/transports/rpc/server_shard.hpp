@@ -21,7 +21,7 @@ struct ServerShared {
   RpcServerOptions options;
   runtime::LogSink& log;
   std::string admin_token, process_key;
-  bool token_always = false, trusts_peers = true;
+  bool token_always = false, trusts_peers = true, login_tokens = false;
   Registry registry{};
   std::atomic<std::int64_t> connections{0};
   std::atomic<std::int64_t> calls{0};  ///< that run

@@ -67,10 +67,10 @@ class Session::Waiter {
   const std::shared_ptr<Call> call_;
 };
 
-Session::Session(ServerShard& shard, asio::ip::tcp::socket socket, bool same_machine)
-    : shard_(shard), options_(shard.shared().options),
+Session::Session(ServerShard& shard, asio::ip::tcp::socket socket, bool same_machine, std::string client)
+    : shard_(shard), options_(shard.shared().options), client_(std::move(client)),
       rules_{shard.shared().admin_token, same_machine, options_.max_payload_bytes, options_.default_timeout, options_.max_timeout,
-             shard.shared().process_key, shard.shared().trusts_peers},
+             shard.shared().process_key, client_, shard.shared().login_tokens, shard.shared().trusts_peers},
       wire_(shard.loop(), shard.scope(), std::move(socket), two::Side::SERVER, limits_of(options_)), opened_at_(Clock::now()), heard_at_(opened_at_),
       message_since_(opened_at_) {}
 

@@ -21,7 +21,7 @@ class Session final : public std::enable_shared_from_this<Session> {
   /// Where a call's answer is put, made when it is known how long that is.
   using MakeAnswer = std::function<schema::Answer::Builder(capnp::MessageSize)>;
 
-  Session(ServerShard& shard, boost::asio::ip::tcp::socket socket, bool same_machine);
+  Session(ServerShard& shard, boost::asio::ip::tcp::socket socket, bool same_machine, std::string client);
   ~Session();
 
   boost::asio::awaitable<void> run();
@@ -54,6 +54,7 @@ class Session final : public std::enable_shared_from_this<Session> {
 
   ServerShard& shard_;
   const RpcServerOptions& options_;
+  const std::string client_;  ///< its address
   CallRules rules_;
   Wire wire_;
   std::optional<capnp::RpcSystem<two::VatId>> rpc_;

@@ -51,6 +51,15 @@ TEST_P(UserStoreConformance, ChangesWhatItIsToldAndNothingElse) {
   EXPECT_TRUE(wait(store->users().list({})).value().empty());
 }
 
+TEST_P(UserStoreConformance, AHashIsReplacedOnlyWhereTheOldOneStillStands) {
+  auto user = add({.email = "a@b", .password_hash = "one"}).value();
+  ASSERT_TRUE(wait(store->users().replace_password_hash(user.id, "one", "two", {})));
+  EXPECT_EQ(wait(store->users().find(user.id, {})).value().password_hash, "two");
+  EXPECT_EQ(wait(store->users().replace_password_hash(user.id, "one", "three", {})).error().kind, ErrorKind::conflict);
+  EXPECT_EQ(wait(store->users().find(user.id, {})).value().password_hash, "two");
+  EXPECT_EQ(wait(store->users().replace_password_hash(user.id + 1, "one", "three", {})).error().kind, ErrorKind::not_found);
+}
+
 TEST_P(UserStoreConformance, WhatIsMissingIsNotFound) {
   EXPECT_EQ(wait(store->users().find(1, {})).error().kind, ErrorKind::not_found);
   EXPECT_EQ(wait(store->users().find_by_email("a@b", {})).error().kind, ErrorKind::not_found);

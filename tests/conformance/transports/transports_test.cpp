@@ -70,6 +70,13 @@ class TestHandler final : public core::Handler {
       reply.duplicate = data == "twice";
       co_return reply;
     }
+    if (action == core::actions::kAuth) {
+      Reply reply;
+      reply.message = "Logged in user a@b";
+      reply.data = R"({"id":1,"email":"a@b","active":1,"created_at":"2026-11-24T09:30:00.000000Z","updated_at":"2026-11-24T09:30:00.000000Z"})";
+      reply.token = "eyJhbGciOiJIUzI1NiJ9.e30.x";
+      co_return reply;
+    }
     if (action == "throw") throw std::runtime_error("secret words");
     if (action == "wait") co_return co_await wait();
     for (auto kind : core::kAllErrorKinds)
@@ -254,6 +261,19 @@ TEST_P(Transports, MetadataSurvives) {
   EXPECT_EQ(handler.last_request.accepted_at, request.accepted_at);
   EXPECT_EQ(handler.last_context.trace.trace_id, context.trace.trace_id);
   EXPECT_TRUE(handler.last_context.hops.starts_with(context.hops)) << handler.last_context.hops;
+}
+
+TEST_P(Transports, ALoginKnowsWhereItComesFromAndBringsItsToken) {
+  auto request = log_request("");
+  request.action = core::actions::kAuth;
+  request.payload = core::Credentials{"a@b", "secret"};
+  auto context = CallContext::with_timeout(5s);
+  context.client = "203.0.113.66";
+  context.bearer = "eyJ.never.sent";
+  const auto reply = call(request, context).value();
+  EXPECT_EQ(reply.token, "eyJhbGciOiJIUzI1NiJ9.e30.x");
+  EXPECT_EQ(reply.data.find("token"), std::string::npos);
+  EXPECT_EQ(handler.last_context.client, "203.0.113.66");
 }
 
 TEST_P(Transports, EachErrorKindArrivesWithItsMessage) {
