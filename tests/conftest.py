@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Servers that tests of several folders need. Only for tests that ask for them."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -13,6 +14,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "support"))
 
 import gate as gates  # noqa: E402
+import mongodb as mongo  # noqa: E402
 import postgresql as postgres  # noqa: E402
 import rabbitmq as rabbit  # noqa: E402
 
@@ -79,6 +81,49 @@ def own_postgresql():
         pytest.skip(reason)
     with postgres.Server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def mongodb(tmp_path_factory):
+    """The MongoDB of this test run, shared: nobody stops it. A test that does wants own_mongodb."""
+    if "FLEXI_TEST_MONGO_URI" not in os.environ and (reason := mongo.why_not()):
+        pytest.skip(reason)
+    try:
+        return mongo.Server.from_environment() or started_once(tmp_path_factory, mongo, "mongodb")
+    except mongo.Unavailable as why:
+        pytest.skip(str(why))
+
+
+@pytest.fixture
+def own_mongodb():
+    """A MongoDB of this test's own, which it may stop, kill and start: `.stop() .start() .kill() .freeze() .thaw()`."""
+    if reason := mongo.why_not():
+        pytest.skip(reason)
+    try:
+        server = mongo.Server().begin()
+    except mongo.Unavailable as why:
+        pytest.skip(str(why))
+    yield server
+    server.__exit__()
+
+
+@pytest.fixture
+def log_database(mongodb):
+    """A database of this test's own; `.settings` for the binary, `.logs` its collection of pymongo's, `.name`."""
+    with contextlib.closing(mongodb.client()) as client:
+        name = "test-" + uuid.uuid4().hex
+        yield LogDatabase(mongodb, client, name)
+        client.drop_database(name)
+
+
+class LogDatabase:
+    def __init__(self, server, client, name):
+        self.server, self.client, self.name = server, client, name
+        self.logs = client[name]["logs"]
+        self.settings = self.settings_for(server.url)
+
+    def settings_for(self, uri):
+        return {"FLEXI_MONGO_URI": uri, "FLEXI_MONGO_DATABASE": self.name}
 
 
 @pytest.fixture

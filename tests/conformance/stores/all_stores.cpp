@@ -3,6 +3,7 @@
 #include <future>
 
 #include "mailers/mailbox/mailbox.hpp"
+#include "mongo_under_test.hpp"
 #include "postgres_under_test.hpp"
 #include "store_under_test.hpp"
 #include "stores/sqlite/idempotency_store.hpp"
@@ -115,6 +116,7 @@ static std::vector<StoreKind> embedded_stores() {
 std::vector<StoreKind> all_stores() {
   auto kinds = embedded_stores();
   kinds.push_back(postgres_kind());
+  kinds.push_back({.name = "mongo", .make = make_mongo_under_test, .keeps_logs = true, .missing = missing_mongo});
   return kinds;
 }
 
