@@ -41,8 +41,11 @@ std::vector<std::string> split_by(std::string_view text, Belongs belongs) {
 
 bool is_utf8(std::string_view text) { return bson_utf8_validate(text.data(), text.size(), true); }
 
-/// A time that a BSON date can hold, whatever it was asked for.
-std::int64_t to_milliseconds(std::int64_t micros) { return split(micros).milliseconds; }
+/// Where nothing is asked for, also the dates that have no room in microseconds.
+std::int64_t to_milliseconds(std::int64_t micros) {
+  const bool open = micros == std::numeric_limits<std::int64_t>::min() || micros == std::numeric_limits<std::int64_t>::max();
+  return open ? micros : split(micros).milliseconds;
+}
 
 /// Entries below `after`, in the order of make_sort(true).
 std::vector<Bson> below(const LogPosition& after) {
@@ -130,23 +133,21 @@ Bson make_filter(const core::LogQuery& query, const LogWords& words, const LogRa
   }
   if (query.name) filter.text("name", *query.name);
   if (query.trace) filter.text("trace_id", core::to_string(*query.trace));
+  Bson id;
+  id.text("$type", "objectId");  // the contract's, and what there is a way to ask for again
   if (dated) {
     // A range of dates holds dates only: what is no date is asked for by itself.
     Bson time;
     time.date("$gte", to_milliseconds(range.least));
     const auto last = to_milliseconds(range.end);
     time.date("$lte", after ? std::min(after->milliseconds, last) : last);
-    filter.document("created_at", time);
+    filter.document("created_at", time).document("_id", id);
   } else {
     Bson date, none;
     date.text("$type", "date");
     none.document("$not", date);
-    filter.document("created_at", none);
-    if (after) {
-      Bson less;
-      less.id("$lt", after->id);
-      filter.document("_id", less);
-    }
+    if (after) id.id("$lt", after->id);
+    filter.document("created_at", none).document("_id", id);
   }
   std::vector<Bson> all;
   if (dated && after) {

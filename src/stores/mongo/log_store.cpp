@@ -177,8 +177,9 @@ Result<bool> Store::fill(Session& session, const core::LogQuery& query, const Lo
     auto found = session.find(options_.collection, make_filter(query, words, range, after, dated, index), how, [&](Fields fields) {
       ++seen;
       auto id = fields.id("_id");
-      if (!id) return Next::more;  // the contract's are ObjectIds, and there would be no way to ask for another again
-      const LogPosition position{dated, fields.date("created_at").value_or(0), static_cast<int>(fields.integer("created_us").value_or(-1)), *id};
+      if (!id) return Next::more;
+      const auto micros = fields.integer("created_us").value_or(-1);
+      const LogPosition position{dated, fields.date("created_at").value_or(0), micros >= 0 && micros <= 999 ? static_cast<int>(micros) : -1, *id};
       after = position;
       auto record = read_record(*id, fields);
       if (dated && !range.holds(core::to_unix_micros(record.created_at))) return Next::more;

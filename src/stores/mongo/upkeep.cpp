@@ -132,8 +132,8 @@ Result<void> Upkeep::make_indexes(Session& session) {
     FLEXI_TRY(make_text_index(session));
     FLEXI_TRY(there, find_text_index(session));
   }
-  has_text_index_ = there;
   indexed_ = true;
+  has_text_index_ = there;
   return core::ok();
 }
 

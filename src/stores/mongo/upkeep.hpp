@@ -34,7 +34,7 @@ class Upkeep {
   void look();
   TextIndex text_index() const { return has_text_index_ ? TextIndex::present : TextIndex::absent; }
   /// A search by it failed: it is looked for again.
-  void text_index_is_gone() { has_text_index_ = false; }
+  void text_index_is_gone() { has_text_index_ = indexed_ = false; }
 
  private:
   void watch();
@@ -52,7 +52,7 @@ class Upkeep {
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stopping_ = false, asked_ = false;
-  bool indexed_ = false;                 ///< of the housekeeper
+  std::atomic<bool> indexed_{false};
   std::atomic<bool> has_text_index_{false};
   std::atomic<LedgerAccount::Clock::rep> up_since_{0};
   std::thread watcher_, housekeeper_;
