@@ -112,18 +112,8 @@ def log_database(mongodb):
     """A database of this test's own; `.settings` for the binary, `.logs` its collection of pymongo's, `.name`."""
     with contextlib.closing(mongodb.client()) as client:
         name = "test-" + uuid.uuid4().hex
-        yield LogDatabase(mongodb, client, name)
+        yield mongo.Database(mongodb, client, name)
         client.drop_database(name)
-
-
-class LogDatabase:
-    def __init__(self, server, client, name):
-        self.server, self.client, self.name = server, client, name
-        self.logs = client[name]["logs"]
-        self.settings = self.settings_for(server.url)
-
-    def settings_for(self, uri):
-        return {"FLEXI_MONGO_URI": uri, "FLEXI_MONGO_DATABASE": self.name}
 
 
 @pytest.fixture

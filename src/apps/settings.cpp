@@ -120,6 +120,7 @@ void Settings::describe(runtime::OptionVisitor& v) {
   v.group("postgres", "PostgreSQL, which keeps the users; while dsn is empty, the data folder does", postgres);
   v.group("logger", "The logger service", logger);
   v.group("logs", "The embedded log store", logs);
+  v.group("mongo", "MongoDB in place of the embedded log store; none while uri is empty", mongo);
   v.group("idempotency", "Idempotency keys", idempotency);
   v.group("published", "Messages on their way through RabbitMQ", published);
   v.group("mail", "Rendering of mails", mail);
@@ -169,6 +170,7 @@ runtime::Problems Settings::validate() const {
   if (traits_of(role).authentication && elsewhere().users) append_problems(problems, "authentication", authentication.validate_for_contract_table());
   append_problems(problems, "logger", logger.validate());
   append_problems(problems, "logs", logs.validate());
+  append_problems(problems, "mongo", mongo.validate());
   append_problems(problems, "idempotency", idempotency.validate());
   append_problems(problems, "published", published.validate());
   append_problems(problems, "mail", mail.validate());
@@ -218,7 +220,7 @@ bool Settings::listens_on_loopback() const {
   return true;
 }
 
-Elsewhere Settings::elsewhere() const { return {.users = has_postgres()}; }
+Elsewhere Settings::elsewhere() const { return {.users = has_postgres(), .logs = mongo.configured()}; }
 
 bool Settings::embeds() const {
   const auto& traits = traits_of(role);

@@ -17,6 +17,7 @@
 #include "services/frontend/frontend.hpp"
 #include "services/logger/logger_service.hpp"
 #include "services/mail/mail_service.hpp"
+#include "stores/mongo/options.hpp"
 #include "stores/sqlite/idempotency_store.hpp"
 #include "stores/sqlite/log_store.hpp"
 #include "stores/sqlite/published_store.hpp"
@@ -74,6 +75,7 @@ struct Settings {
   runtime::postgres::PostgresOptions postgres{};
   services::logger::LoggerOptions logger{};
   stores::sqlite::LogStoreOptions logs{};
+  stores::mongo::MongoOptions mongo{};
   stores::sqlite::IdempotencyStoreOptions idempotency{};
   stores::sqlite::PublishedStoreOptions published{};
   services::mail::MailOptions mail{};

@@ -99,17 +99,35 @@ Result<void> Storage::open_elsewhere(const Settings& settings, const RoleTraits&
     users = stores::postgres::open_user_store(*postgres);
   }
   if (postgres) postgres->start();
+  if (role.logger && there.logs) {
+    FLEXI_TRY(open_mongo(settings, process));
+  }
+  return core::ok();
+}
+
+Result<void> Storage::open_mongo(const Settings& settings, Process& process) {
+  auto options = settings.mongo;
+  process.readiness.set_unready("mongodb", "MongoDB has not been reached yet");
+  options.on_health = [&readiness = process.readiness](const core::Error* failure) {
+    if (failure) readiness.set_unready("mongodb", failure->message);
+    else readiness.set_ready("mongodb");
+  };
+  FLEXI_TRY(auto store, stores::mongo::MongoLogStore::open(std::move(options), process.log, process.metrics));
+  mongo = store.get();
+  logs = std::move(store);
   return core::ok();
 }
 
 std::vector<std::reference_wrapper<core::LedgerSource>> Storage::books() const {
   std::vector<std::reference_wrapper<core::LedgerSource>> all;
   if (book) all.emplace_back(*book);
+  if (mongo) all.emplace_back(*mongo);
   return all;
 }
 
 core::awaitable<void> Storage::stop() {
   if (postgres) co_await postgres->stop();
+  if (std::exchange(mongo, nullptr)) logs.reset();  // joins its threads: what they have in hand is stored first
 }
 
 void Storage::close() {

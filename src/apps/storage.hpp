@@ -10,6 +10,7 @@
 #include "runtime/postgres/database.hpp"
 #include "runtime/sqlite/database.hpp"
 #include "runtime/sqlite/ledger_book.hpp"
+#include "stores/mongo/log_store.hpp"
 #include "stores/sqlite/idempotency_store.hpp"
 #include "stores/sqlite/published_store.hpp"
 #include "stores/sqlite/sent_mails.hpp"
@@ -24,6 +25,7 @@ struct Storage {
   std::unique_ptr<runtime::postgres::Database> postgres;    ///< before those who keep something in it; null: there is none
   std::unique_ptr<core::UserStore> users;
   std::unique_ptr<core::LogStore> logs;
+  stores::mongo::MongoLogStore* mongo = nullptr;            ///< the same, where it is in MongoDB
   std::unique_ptr<mailers::mailbox::SqliteMailbox> mailbox;
   std::unique_ptr<core::SentMails> sent_mails;               ///< where mails go by SMTP
   std::unique_ptr<stores::sqlite::SqliteIdempotencyStore> idempotency;
@@ -43,6 +45,7 @@ struct Storage {
 
  private:
   core::Result<void> open_embedded(const Settings& settings, const RoleTraits& role, const DataDirectory& directory, Process& process);
+  core::Result<void> open_mongo(const Settings& settings, Process& process);
   core::Result<void> open_elsewhere(const Settings& settings, const RoleTraits& role, Process& process);
 };
 

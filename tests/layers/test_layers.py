@@ -7,7 +7,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 LEVEL = {"core": 0, "runtime": 1, "transports": 2, "stores": 2, "mailers": 2, "services": 2, "apps": 3}
 INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)
 # Third-party headers that stand in one folder only, behind an implementation pointer.
-DRIVERS = {"sqlite3.h": {"runtime/sqlite", "stores/sqlite"}, "curl/curl.h": {"mailers/smtp", "apps/cli"}, "crypt.h": {"services/authentication"},
+DRIVERS = {"mongoc/mongoc.h": {"stores/mongo"}, "bson/bson.h": {"stores/mongo"}, "sqlite3.h": {"runtime/sqlite", "stores/sqlite"},
+           "curl/curl.h": {"mailers/smtp", "apps/cli"}, "crypt.h": {"services/authentication"},
            "argon2.h": {"services/authentication"}, "jwt.h": {"services/authentication"},
            "gumbo.h": {"services/mail"}, "capnp/rpc.h": {"transports/rpc"}, "capnp/message.h": {"transports/rpc"}, "kj/async.h": {"transports/rpc"}}
 

@@ -384,6 +384,18 @@ class Server:
             return any("ferretdb" in key.lower() for key in c.admin.command("buildInfo"))
 
 
+class Database:
+    """One test's: `settings` of the binary for it, and `logs`, its collection."""
+
+    def __init__(self, server, client, name):
+        self.server, self.client, self.name = server, client, name
+        self.logs = client[name]["logs"]
+        self.settings = self.settings_for(server.url)
+
+    def settings_for(self, uri):
+        return {"FLEXI_MONGO_URI": uri, "FLEXI_MONGO_DATABASE": self.name}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)

@@ -194,8 +194,10 @@ void Ledger::release(Session& session) {
   (void)session.update(collection_, filter, change);
 }
 
-Result<LedgerCounts> Ledger::count(Session& session, Range range) {
+/// In one question for all ranges: where the server has no index in use, each question reads the whole collection.
+Result<LedgerCounts> Ledger::count(Session& session, const std::vector<Range>& ranges) {
   LedgerCounts counts;
+  if (ranges.empty()) return counts;
   const auto group = [](const char* second) {
     Bson by, sum, one;
     by.text("via", "$via").text("second", second);
@@ -207,8 +209,10 @@ Result<LedgerCounts> Ledger::count(Session& session, Range range) {
   };
   const auto stages = [&](const char* second) {
     std::vector<Bson> both(2);
+    std::vector<Bson> each;
+    for (auto& range : ranges) each.emplace_back().document("seq", between(range.first, range.last));
     Bson match;
-    match.document("seq", between(range.first, range.last));
+    match.array("$or", each);
     both[0].document("$match", match);
     both[1] = group(second);
     return both;
@@ -264,7 +268,7 @@ Result<void> Ledger::close(Session& session, const Slot& slot) {
   FLEXI_TRY(auto repeats, newest(session, repeats_, tail));
   const Range left{tail.first, std::max(entries, repeats)};
   auto counts = slot.stored.counts;
-  FLEXI_TRY(auto counted, count(session, left));
+  FLEXI_TRY(auto counted, count(session, {left}));
   add(counts, counted);
   auto filter = key_of_slot(slot.number);
   filter.text("token", token_ + "-closing");
@@ -297,7 +301,7 @@ Result<void> Ledger::settle_doubts(Session& session, Clock::time_point then) {
     ranges = account_.doubted_before(then);
   }
   for (auto& range : ranges) {
-    FLEXI_TRY(auto counts, count(session, range));
+    FLEXI_TRY(auto counts, count(session, {range}));
     settle(range, counts);
   }
   return core::ok();
@@ -321,6 +325,7 @@ Result<core::Account> Ledger::account(Session& session) {
   LedgerCounts sum;
   std::int64_t own = -1;
   core::Account account;
+  std::vector<Range> open;  ///< what counts by its documents
   {
     // Behind the slots: what another process counted meanwhile is not missed, for its documents stay.
     std::lock_guard lock(mutex_);
@@ -329,24 +334,16 @@ Result<core::Account> Ledger::account(Session& session) {
     if (claimed_) {
       own = account_.slot();
       sum = account_.total();
+      open = account_.doubted_before(Clock::time_point::max());
     }
-  }
-  std::vector<Range> doubts;
-  {
-    std::lock_guard lock(mutex_);
-    doubts = account_.doubted_before(Clock::time_point::max());
-  }
-  for (auto& range : doubts) {
-    FLEXI_TRY(auto counts, count(session, range));
-    add(sum, counts);
   }
   for (auto& slot : all) {
     if (slot.number == own) continue;
     add(sum, slot.stored.counts);
-    if (slot.free) continue;
-    FLEXI_TRY(auto counts, count(session, slot.tail()));
-    add(sum, counts);
+    if (!slot.free) open.push_back(slot.tail());
   }
+  FLEXI_TRY(auto counts, count(session, open));
+  add(sum, counts);
   for (auto& [way, count] : sum)
     account.lines.push_back({.action = std::string(core::actions::kLog), .way = way, .accepted = count.accepted, .stored = count.stored, .duplicates = count.duplicates});
   return account;

@@ -64,7 +64,7 @@ class Ledger {
   core::Result<std::vector<Slot>> slots(Session& session);
   core::Result<void> claim(Session& session);
   core::Result<bool> try_claim(Session& session, const Slot& slot);
-  core::Result<LedgerCounts> count(Session& session, Range range);
+  core::Result<LedgerCounts> count(Session& session, const std::vector<Range>& ranges);
   core::Result<std::int64_t> newest(Session& session, const std::string& collection, Range range);
   core::Result<void> close(Session& session, const Slot& slot);
 
