@@ -91,10 +91,8 @@ class Store final : public MongoLogStore {
       auto session = server_->session();
       auto result = job(session);
       if (result) return result;
-      if (session.unreachable()) {
-        health_.down(result.error());
-        upkeep_->look();
-      }
+      if (session.unreachable()) health_.down(result.error());
+      if (result.error().kind == core::ErrorKind::unavailable) upkeep_->look();
       if (context.expired()) return core::deadline_exceeded("the search took too long, narrow it or allow more time", result.error().detail);
       return result;
     };

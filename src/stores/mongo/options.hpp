@@ -15,7 +15,7 @@ struct MongoOptions {
   std::string uri{};                     ///< mongodb:// or mongodb+srv://, with whatever MongoDB's URIs may say; empty: there is no MongoDB
   std::string database = "logs";         ///< the URI's own database is the one that checks the password
   std::string collection = "logs";       ///< <collection>_ledger and <collection>_repeats stand beside it
-  std::int64_t write_connections = 4;    ///< bulk inserts under way at once
+  std::int64_t write_connections = 2;    ///< bulk inserts under way at once
   std::int64_t read_connections = 4;     ///< lists, searches and look-ups at once
   std::int64_t batch_entries = 1'000;    ///< entries of one bulk insert
   std::int64_t queue_limit = 20'000;     ///< entries that wait for one; one more is `overloaded`

@@ -81,7 +81,7 @@ Failure failure_of(const bson_error_t& error) {
     case MONGOC_ERROR_STREAM:
       if (code == MONGOC_ERROR_STREAM_CONNECT || code == MONGOC_ERROR_STREAM_NAME_RESOLUTION || code == MONGOC_ERROR_STREAM_NOT_ESTABLISHED)
         return {core::unavailable("MongoDB can't be reached", std::move(words)), 0, true};
-      return {maybe_sent(core::unavailable("the connection to MongoDB broke, it may have been stored or not", std::move(words))), 0, true};
+      return {maybe_sent(core::unavailable("the connection to MongoDB broke, it may have been stored or not", std::move(words))), 0, false};
     case MONGOC_ERROR_CLIENT:
       if (code == MONGOC_ERROR_CLIENT_AUTHENTICATE) return refused_by_server(codes::kAuthenticationFailed, std::move(words));
       return {core::unavailable("MongoDB can't be used", std::move(words)), 0, true};

@@ -160,9 +160,9 @@ void Writer::fail(const std::vector<Entry*>& entries, const Failure& failure) {
   if (entries.empty()) return;
   for (auto* entry : entries) entry->result = failure.error;
   failed_.add();
-  if (!failure.unreachable) return;
-  if (parts_.health.down(failure.error)) parts_.log.warning("MongoDB failed", {{"error", failure.error.message}, {"detail", failure.error.detail}});
-  parts_.look();
+  if (failure.unreachable && parts_.health.down(failure.error))
+    parts_.log.warning("MongoDB failed", {{"error", failure.error.message}, {"detail", failure.error.detail}});
+  parts_.look();  // one connection that broke is not the server's end, but may be its first sign
 }
 
 /// What took a place: the same message, or another. @return those that must be inserted again, elsewhere or where nothing is any more
