@@ -2,6 +2,7 @@
 #include "stores/mongo/log_store.hpp"
 
 #include <algorithm>
+#include <map>
 #include <thread>
 
 #include "core/timestamp.hpp"
@@ -19,7 +20,6 @@ using core::Result;
 namespace {
 
 constexpr int kIndexNotFound = 27;
-constexpr std::size_t kPlacesAtOnce = 1'000;
 
 /// Collects entries until the page is full.
 class PageBuilder {
@@ -201,16 +201,20 @@ core::awaitable<Result<core::FoundLog>> Store::find(core::MessageId id, core::Ca
 Result<core::FoundLog> Store::find_now(Session& session, const core::MessageId& id) {
   std::optional<core::FoundLog> found;
   ObjectId place;
+  bool taken = true;
   const auto look_at = [&](const ObjectId& at) {
     Bson filter;
     filter.id("_id", at);
+    taken = false;
     return session.find(options_.collection, filter, {}, [&](Fields fields) {
+      taken = true;
       auto record = read_record(at, fields);
       if (record.id == id) found.emplace(core::FoundLog{std::move(record), {}}), place = at;
       return Next::enough;
     });
   };
-  for (unsigned attempt = 0; attempt < kPlaces && !found; ++attempt) {
+  // Only where another has a place can it be at the next.
+  for (unsigned attempt = 0; attempt < kPlaces && taken && !found; ++attempt) {
     FLEXI_TRY(look_at(place_of(id, attempt)));
   }
   if (auto others = ObjectId::from_hex(id.str()); others && !found) {
@@ -241,23 +245,32 @@ core::awaitable<Result<core::KnownIds>> Store::known(std::vector<core::MessageId
 }
 
 Result<core::KnownIds> Store::known_now(Session& session, const std::vector<core::MessageId>& ids) {
-  std::vector<ObjectId> places;
-  for (auto& id : ids) {
-    for (unsigned attempt = 0; attempt < kPlaces; ++attempt) places.push_back(place_of(id, attempt));
-    if (auto others = ObjectId::from_hex(id.str())) places.push_back(*others);
-  }
   std::vector<core::MessageId> there;
-  for (std::size_t begin = 0; begin < places.size(); begin += kPlacesAtOnce) {
-    const auto end = std::min(begin + kPlacesAtOnce, places.size());
+  std::multimap<ObjectId, const core::MessageId*> wanted;  ///< who would be at a place
+  for (auto& id : ids) {
+    wanted.emplace(place_of(id, 0), &id);
+    if (auto others = ObjectId::from_hex(id.str())) wanted.emplace(*others, &id);
+  }
+  for (unsigned attempt = 0; attempt < kPlaces && !wanted.empty(); ++attempt) {
+    std::vector<ObjectId> places;
+    for (auto& [place, id] : wanted)
+      if (places.empty() || places.back() != place) places.push_back(place);
     Bson filter, in;
-    in.ids("$in", {places.begin() + static_cast<std::ptrdiff_t>(begin), places.begin() + static_cast<std::ptrdiff_t>(end)});
+    in.ids("$in", places);
     filter.document("_id", in);
     FindOptions how;
     how.projection.small_integer("message_id", 1);
+    std::multimap<ObjectId, const core::MessageId*> next;  // only where another has a place can it be at the next
     FLEXI_TRY(session.find(options_.collection, filter, how, [&](Fields fields) {
-      if (auto id = fields.id("_id")) there.push_back(read_record(*id, fields).id);
+      auto at = fields.id("_id");
+      if (!at) return Next::more;
+      there.push_back(read_record(*at, fields).id);
+      auto [first, last] = wanted.equal_range(*at);
+      for (; first != last; ++first)
+        if (*first->second != there.back() && attempt + 1 < kPlaces) next.emplace(place_of(*first->second, attempt + 1), first->second);
       return Next::more;
     }));
+    wanted = std::move(next);
   }
   std::sort(there.begin(), there.end());
   core::KnownIds known;

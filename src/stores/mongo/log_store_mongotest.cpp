@@ -224,6 +224,13 @@ TEST_F(MongoLogStoreTest, UntilItIsReachedItIsUnavailableAtOnceWithTheReason) {
   EXPECT_EQ(told, (std::vector<std::string>{"MongoDB refuses the user or the password", "well"}));
 }
 
+TEST_F(MongoLogStoreTest, ANameThatDnsDoesNotKnowYetIsWaitedFor) {
+  options.uri = "mongodb+srv://admin:password@logs.mongo.invalid/";
+  auto store = open_unready();
+  ASSERT_TRUE(eventually([&] { return wait(store->append(entry(), {})).error().message == "MongoDB's name can't be resolved"; }));
+  EXPECT_EQ(wait(store->list({}, {})).error().kind, ErrorKind::unavailable);
+}
+
 TEST_F(MongoLogStoreTest, WhatOneDocumentIsRefusedForIsItsOwn) {
   options.write_connections = 1;
   auto store = open();

@@ -15,7 +15,7 @@ TEST(Options, TheDefaultsAreValidAndNameNoServer) {
 }
 
 TEST(Options, TheUriIsMongoDBs) {
-  for (auto uri : {"mongodb://admin:password@mongo:27017", "mongodb://mongo", "mongodb://a,b:27018,c/?replicaSet=rs0&tls=true", "mongodb://u:p%40ss@h/admin?authSource=x"})
+  for (auto uri : {"mongodb://admin:password@mongo:27017", "mongodb://mongo", "mongodb://a,b:27018,c/?replicaSet=rs0&tls=true", "mongodb://u:p%40ss@h/admin?authSource=x", "mongodb+srv://u:p@logs.mongo.example/"})
     EXPECT_TRUE(check_uri(uri)) << uri;
 }
 

@@ -150,11 +150,20 @@ core::Result<std::unique_ptr<Server>> Server::make(const MongoOptions& options) 
   Uri probe(mongoc_uri_copy(uri.get()));
   mongoc_uri_set_option_as_int32(probe.get(), MONGOC_URI_SOCKETTIMEOUTMS, static_cast<std::int32_t>(options.connect_timeout.count()));
   set_unless_given(uri.get(), MONGOC_URI_SOCKETTIMEOUTMS, options.socket_timeout);
-  auto impl = std::make_unique<Impl>(Impl{options, std::move(uri), std::move(probe), nullptr});
-  impl->pool.reset(mongoc_client_pool_new_with_error(impl->uri.get(), nullptr));
-  if (!impl->pool) return core::invalid_argument("MongoDB's URI asks for what can't be done, such as files for TLS that can't be read");
-  mongoc_client_pool_set_error_api(impl->pool.get(), MONGOC_ERROR_API_VERSION_2);
-  return std::unique_ptr<Server>(new Server(std::move(impl)));
+  const bool named_by_dns = mongoc_uri_get_srv_hostname(uri.get()) != nullptr;
+  std::unique_ptr<Server> server(new Server(std::make_unique<Impl>(Impl{options, std::move(uri), std::move(probe), nullptr})));
+  if (!named_by_dns && !server->resolve())
+    return core::invalid_argument("MongoDB's URI asks for what can't be done, such as files for TLS that can't be read");
+  return server;
+}
+
+core::Result<void> Server::resolve() {
+  if (impl_->pool) return core::ok();
+  bson_error_t error{};
+  impl_->pool.reset(mongoc_client_pool_new_with_error(impl_->uri.get(), &error));
+  if (!impl_->pool) return core::unavailable("MongoDB's name can't be resolved", error.message);
+  mongoc_client_pool_set_error_api(impl_->pool.get(), MONGOC_ERROR_API_VERSION_2);
+  return core::ok();
 }
 
 Session Server::session() {

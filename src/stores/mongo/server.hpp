@@ -89,7 +89,9 @@ class Server {
   static core::Result<std::unique_ptr<Server>> make(const MongoOptions& options);
   ~Server();
 
-  /// There is one for every thread of the store's: this does not wait.
+  /// What could not be done by make(): the names that a mongodb+srv:// URI stands for.
+  core::Result<void> resolve();
+  /// Behind resolve(). There is one for every thread of the store's: this does not wait.
   Session session();
   /// One beside the pool whose answers are given up after connect_timeout, to ask whether the server is there.
   Session probe();

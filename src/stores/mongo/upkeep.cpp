@@ -50,6 +50,7 @@ bool Upkeep::pause(std::chrono::milliseconds time, bool* wake) {
 }
 
 Result<void> Upkeep::check(std::optional<Session>& session) {
+  FLEXI_TRY(parts_.server.resolve());
   // Anew after each failure: the driver leaves an address that failed alone for 5 s.
   if (!session) session.emplace(parts_.server.probe());
   FLEXI_TRY(session->ping());
