@@ -105,7 +105,7 @@ bool is_message(Fields fields, const core::MessageId& id) { return fields.text("
 core::LogRecord read_record(const ObjectId& id, Fields fields) {
   const auto time = [&](const char* field, const char* micros) -> std::optional<core::Timestamp> {
     const auto milliseconds = fields.date(field);
-    constexpr std::int64_t kFarthest = std::int64_t{1} << 51;  // beyond it, microseconds have no room
+    constexpr std::int64_t kFarthest = 9'000'000'000'000;  // the year 2255; not far beyond it Timestamp's nanoseconds have no room
     if (!milliseconds || *milliseconds < -kFarthest || *milliseconds > kFarthest) return std::nullopt;
     return core::from_unix_micros(*milliseconds * 1000 + std::clamp<std::int64_t>(fields.integer(micros).value_or(0), 0, 999));
   };

@@ -28,7 +28,8 @@ void read_document(const std::uint8_t* data, std::size_t size) {
 
 void read_query(std::string_view text) {
   if (auto position = from_cursor(text)) {
-    if (to_cursor(position.value()) != text) std::abort();
+    const auto cursor = to_cursor(position.value());
+    if (to_cursor(from_cursor(cursor).value()) != cursor) std::abort();
     (void)make_filter({}, {}, {}, position.value(), position.value().dated, TextIndex::absent).json();
   }
   auto words = read_words(text);
