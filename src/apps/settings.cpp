@@ -64,6 +64,13 @@ void check_file(runtime::Problems& problems, const char* key, const std::string&
     problems.push_back({key, file + (marker.empty() ? " is empty" : " is no PEM file of what it must hold: there is no " + std::string(marker))});
 }
 
+/// What a service alone lacks.
+std::string_view what_names_one(const Settings& settings) {
+  if (settings.role == Role::logger) return "name one with mongo.uri (MONGO_URI)";
+  if (settings.role == Role::mail && !settings.mails_go_by_smtp()) return "name an SMTP server with smtp.host (MAIL_HOST), and one with postgres.dsn (DSN)";
+  return "name one with postgres.dsn (DSN)";
+}
+
 }  // namespace
 
 void PeerOptions::describe(runtime::OptionVisitor& v) {
@@ -117,7 +124,7 @@ void Settings::describe(runtime::OptionVisitor& v) {
   v.group("broker", "Routes, fallback and limits", broker);
   v.sections("actions", "Action of your own", "url", actions);
   v.group("authentication", "Logins and passwords", authentication);
-  v.group("postgres", "PostgreSQL, which keeps the users; while dsn is empty, the data folder does", postgres);
+  v.group("postgres", "PostgreSQL, which keeps the users, and the ledger of mails that SMTP took; while dsn is empty, the data folder does", postgres);
   v.group("logger", "The logger service", logger);
   v.group("logs", "The embedded log store", logs);
   v.group("mongo", "MongoDB in place of the embedded log store; none while uri is empty", mongo);
@@ -136,8 +143,8 @@ runtime::Problems Settings::validate() const {
   if (data_dir.empty()) problems.push_back({"data_dir", "must not be empty"});
   if (storage != "auto" && storage != "embedded") problems.push_back({"storage", "must be auto or embedded"});
   else if (storage == "auto" && role != Role::all_in_one && traits_of(role).owns_data() && embeds())
-    problems.push_back({"storage", "the " + std::string(traits_of(role).command) + " service alone has no database" +
-                                       (role == Role::authentication ? ": name one with postgres.dsn (DSN)" : "") + "; \"embedded\" keeps its data in data_dir"});
+    problems.push_back({"storage", "the " + std::string(traits_of(role).command) + " service alone has no database: " + what_names_one(*this) +
+                                       "; \"embedded\" keeps its data in data_dir"});
   if (example_user != "auto" && example_user != "yes" && example_user != "no") problems.push_back({"example_user", "must be auto, yes or no"});
   if (admin_token_always && admin_token_file.empty()) problems.push_back({"admin_token_always", "wants a token: set admin_token_file"});
   if (threads < 0 || threads > 64) problems.push_back({"threads", "must be 0 to 64"});
@@ -220,7 +227,9 @@ bool Settings::listens_on_loopback() const {
   return true;
 }
 
-Elsewhere Settings::elsewhere() const { return {.users = has_postgres(), .logs = mongo.configured()}; }
+Elsewhere Settings::elsewhere() const {
+  return {.users = has_postgres(), .logs = mongo.configured(), .sent_mails = has_postgres() && mails_go_by_smtp()};
+}
 
 bool Settings::embeds() const {
   const auto& traits = traits_of(role);

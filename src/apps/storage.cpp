@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apps/storage.hpp"
 
+#include "stores/postgres/ledger.hpp"
+#include "stores/postgres/sent_mails.hpp"
 #include "stores/postgres/user_store.hpp"
 #include "stores/sqlite/user_store.hpp"
 
@@ -94,9 +96,11 @@ Result<void> Storage::open_embedded(const Settings& settings, const RoleTraits& 
 
 Result<void> Storage::open_elsewhere(const Settings& settings, const RoleTraits& role, Process& process) {
   const auto there = settings.elsewhere();
-  if (role.authentication && there.users) {
-    postgres = connect_postgres(settings, process);
-    users = stores::postgres::open_user_store(*postgres);
+  if ((role.authentication && there.users) || (role.mail && there.sent_mails)) postgres = connect_postgres(settings, process);
+  if (role.authentication && there.users) users = stores::postgres::open_user_store(*postgres);
+  if (role.mail && there.sent_mails) {
+    postgres_ledger = stores::postgres::open_ledger(*postgres);
+    sent_mails = stores::postgres::open_sent_mails(*postgres, settings.sent_mails.remember);
   }
   if (postgres) postgres->start();
   if (role.logger && there.logs) {
@@ -121,6 +125,7 @@ Result<void> Storage::open_mongo(const Settings& settings, Process& process) {
 std::vector<std::reference_wrapper<core::LedgerSource>> Storage::books() const {
   std::vector<std::reference_wrapper<core::LedgerSource>> all;
   if (book) all.emplace_back(*book);
+  if (postgres_ledger) all.emplace_back(*postgres_ledger);
   if (mongo) all.emplace_back(*mongo);
   return all;
 }

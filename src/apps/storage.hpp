@@ -23,6 +23,7 @@ struct Storage {
   std::unique_ptr<runtime::sqlite::Database> database;      ///< null: nothing is embedded
   std::unique_ptr<runtime::sqlite::LedgerBook> book;        ///< before those who count in it
   std::unique_ptr<runtime::postgres::Database> postgres;    ///< before those who keep something in it; null: there is none
+  std::unique_ptr<core::LedgerSource> postgres_ledger;      ///< what is counted there
   std::unique_ptr<core::UserStore> users;
   std::unique_ptr<core::LogStore> logs;
   stores::mongo::MongoLogStore* mongo = nullptr;            ///< the same, where it is in MongoDB
