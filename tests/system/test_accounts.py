@@ -5,13 +5,14 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 import sqlite3
 import stat
 import subprocess
 import time
 
 import pytest
+from amqp_support import Foreign, ready
+from amqp_support import settings as amqp_settings
 from conftest import EXAMPLE_USER, envelope, eventually, run_cli
 from test_custom_actions import Service
 from ways_in import generated_grpc
@@ -445,3 +446,44 @@ def test_the_command_line_administers_a_running_server_too(make_instance, admin_
     assert users("list", token=wrong).returncode == 1
     assert run_cli("users", "list", "--url", "http://127.0.0.1:1").returncode == 3
     assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith("flexiconnect-data")] == []
+
+
+# --- through RabbitMQ
+
+def test_through_rabbitmq_a_login_keeps_its_address_and_its_token(make_instance, vhost, admin_token):
+    service = Service()
+    try:
+        own = ready(make_instance(settings=amqp_settings(vhost.url) | PROXY | {"FLEXI_ACTIONS_RESIZE_URL": service.url, "FLEXI_ACTIONS_RESIZE_PROTECTED": "true",
+                                                                               TOKEN_FILE: admin_token}).start())
+        with own.client() as client, Foreign(vhost.url) as other:
+            def handle(password, address):
+                body = {"action": "auth", "via": "amqp", "auth": {**EXAMPLE_USER, "password": password}}
+                return client.post("/handle", json=body, headers={"X-Forwarded-For": address})
+
+            assert [handle("wrong", "203.0.113.66").status_code for _ in range(3)] == [401] * 3
+            envelope(handle(EXAMPLE_USER["password"], "203.0.113.66"), 401)
+            mine = handle(EXAMPLE_USER["password"], "198.51.100.7")
+            envelope(mine, 202)
+            token = mine.headers["x-flexi-token"]
+            envelope(client.get("/me", headers=bearer(token)), 200)
+
+            # Somebody else's client: the token of its login opens what is protected, but does not administer.
+            properties, answer = other.call({"action": "auth", "auth": EXAMPLE_USER}, delivery_mode=1)
+            assert answer["message"] == "Authenticated" and set(answer) == {"error", "message", "data"}
+            authorization = {"authorization": "Bearer " + properties.headers["x-flexi-token"]}
+            resize = {"action": "resize", "resize": {"n": 1}, "ack": "stored"}
+            assert other.call(resize)[1]["error"] and other.call(resize, headers={"authorization": "Bearer eyJ.x.y"})[1]["error"]
+            assert not service.requests
+            assert not other.call(resize, headers=authorization)[1]["error"] and len(service.requests) == 1
+            listing = {"action": "users.list", "users.list": {}}
+            assert other.call(listing, headers=authorization)[1]["error"]
+            assert not other.call(listing, headers={"authorization": "Bearer " + admin_token.read_text().strip()})[1]["error"]
+
+            # A password that nobody waits for an answer about is in no dead letter either.
+            secret = "jaspis-und-beryll"
+            other.publish("", "flexi.requests", {"action": "users.create", "users.create": {**ADA, "password": secret}})
+            other.publish("", "flexi.requests", {"action": "me.get", "me.get": {"token": token}, "via": "nonsense"})
+            eventually(lambda: other.depth("flexi.requests.dlq") == 2, "both are dead letters")
+            assert all(secret.encode() not in body and token.encode() not in body for _, _, body in other.all("flexi.requests.dlq"))
+    finally:
+        service.close()
