@@ -37,7 +37,8 @@ Result<void> Services::open(const Settings& settings, const RoleTraits& role, St
     if (settings.smtp.configured()) smtp = mailers::smtp::make_smtp_mailer(settings.smtp);
     services::mail::MailPorts ports{
         .mailer = storage.mailbox.get(), .mailbox = storage.mailbox.get(), .smtp = smtp.get(), .logger = entries, .sent = storage.sent_mails.get()};
-    if (storage.sent_mails) ports.mailer = &sender.emplace(*smtp, *storage.sent_mails, once_options(settings), process.shards.executor(0), process.log, process.metrics);
+    if (storage.sent_mails)
+      ports.mailer = &sender.emplace(*smtp, *storage.sent_mails, once_options(settings), process.shards.executor(0), process.log, process.metrics);
     FLEXI_TRY(mail, services::mail::MailService::make(settings.mail, ports, process.log));
     routes.push_back({std::string(actions::kMail), *mail});
     routes.push_back({"mails.", *mail});

@@ -159,7 +159,8 @@ struct OnceMailer::Impl {
       const bool over = noted || noted.error().kind == core::ErrorKind::not_found;
       if (over) break;
       if (first) {
-        log.warning("a mail that was sent could not be noted; trying again", {{"mail", id.str()}, {"error", noted.error().message}, {"detail", noted.error().detail}});
+        auto& error = noted.error();
+        log.warning("a mail that was sent could not be noted; trying again", {{"mail", id.str()}, {"error", error.message}, {"detail", error.detail}});
         unnoted.insert(id);
         unnoted_figure.set(static_cast<double>(unnoted.size()));
       }

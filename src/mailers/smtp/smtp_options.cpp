@@ -49,7 +49,8 @@ runtime::Problems SmtpOptions::validate() const {
   if (helo_name.empty() || !is_host(helo_name)) problems.push_back({"helo_name", "must be a host name"});
   if (connect_timeout < std::chrono::milliseconds(10)) problems.push_back({"connect_timeout", "must be at least 10ms"});
   if (timeout < std::chrono::milliseconds(10)) problems.push_back({"timeout", "must be at least 10ms"});
-  if (deferred_retry < std::chrono::milliseconds(1) || deferred_retry > std::chrono::hours(24)) problems.push_back({"deferred_retry", "must be 1ms to 24h"});
+  if (deferred_retry < std::chrono::milliseconds(1) || deferred_retry > std::chrono::hours(24))
+    problems.push_back({"deferred_retry", "must be 1ms to 24h"});
   if (connections < 1 || connections > 64) problems.push_back({"connections", "must be 1 to 64"});
   if (queue_limit < 1 || queue_limit > 100'000) problems.push_back({"queue_limit", "must be 1 to 100000"});
   return problems;

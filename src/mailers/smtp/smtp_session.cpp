@@ -28,7 +28,8 @@ bool is_ascii(std::string_view text) {
 }
 
 bool same_word(std::string_view text, std::string_view upper) {
-  return text.size() == upper.size() && std::equal(text.begin(), text.end(), upper.begin(), [](char a, char b) { return (a >= 'a' && a <= 'z' ? a - 32 : a) == b; });
+  const auto same = [](char a, char b) { return (a >= 'a' && a <= 'z' ? a - 32 : a) == b; };
+  return text.size() == upper.size() && std::equal(text.begin(), text.end(), upper.begin(), same);
 }
 
 /// Notes what a server's greeting says of SMTPUTF8. Source: RFC 5321 section 4.1.1.1, RFC 6531 section 3.1

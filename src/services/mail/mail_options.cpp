@@ -6,7 +6,7 @@ namespace flexi::services::mail {
 void MailOptions::describe(runtime::OptionVisitor& v) {
   using Extra = runtime::OptionVisitor::Extra;
   v.field("delivery", delivery, "Where mails go: mailbox (caught), smtp (sent), or auto (sent where smtp.host, MAIL_HOST, is set)");
-  v.field("claim_grace", claim_grace, "How long a mail belongs to a process beyond the time that sending it may take; a process that died leaves its mails for so long");
+  v.field("claim_grace", claim_grace, "How long a mail belongs to a process beyond the time that sending it may take: one that died leaves it for so long");
   v.field("from_address", from_address, "Sender of mails that name none; empty is noreply@<domain>", Extra{.also_env = "FROM_ADDRESS"});
   v.field("from_name", from_name, "Display name of that sender", Extra{.also_env = "FROM_NAME"});
   v.field("domain", domain, "Domain of mails' Message-ID", Extra{.also_env = "MAIL_DOMAIN"});

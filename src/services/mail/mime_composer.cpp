@@ -93,7 +93,8 @@ bool is_content_type(std::string_view text) {
 }
 
 bool begins_with_any_case(std::string_view text, std::string_view prefix) {
-  return text.size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), text.begin(), [](char p, char c) { return p == (c >= 'A' && c <= 'Z' ? c + 32 : c); });
+  const auto same = [](char p, char c) { return p == (c >= 'A' && c <= 'Z' ? c + 32 : c); };
+  return text.size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), text.begin(), same);
 }
 
 }  // namespace
@@ -109,7 +110,8 @@ core::Result<void> check_attachment(const core::Attachment& attachment, std::siz
   if (type.empty()) return core::ok();
   if (!is_content_type(type)) return core::invalid_argument(field + ".content_type must be one, e.g. application/pdf");
   for (auto composite : {"multipart/", "message/"})
-    if (begins_with_any_case(type, composite)) return core::invalid_argument(field + ".content_type must not be " + composite + "…: send it as application/octet-stream");
+    if (begins_with_any_case(type, composite))
+      return core::invalid_argument(field + ".content_type must not be " + composite + "…: send it as application/octet-stream");
   return core::ok();
 }
 

@@ -96,7 +96,8 @@ struct Texts {
 
 void bind_mail(Statement& s, const SentMail& mail, const Texts& texts, std::int64_t now, std::int64_t lease_until) {
   s.bind(1, mail.id.str()).bind_blob(2, bytes_of(mail.digest)).bind(3, now).bind(4, lease_until).bind(5, core::to_unix_micros(mail.accepted_at));
-  s.bind(6, core::to_string(mail.via)).bind(7, std::int64_t{mail.published}).bind_blob(8, bytes_of(mail.trace_id)).bind(9, std::string_view(texts.hops));
+  s.bind(6, core::to_string(mail.via)).bind(7, std::int64_t{mail.published}).bind_blob(8, bytes_of(mail.trace_id));
+  s.bind(9, std::string_view(texts.hops));
   s.bind(10, std::string_view(mail.from)).bind(11, std::string_view(texts.recipients)).bind(12, std::string_view(mail.subject));
 }
 
@@ -108,7 +109,8 @@ Result<MailClaim> claim_in(Connection& connection, const SentMail& mail, std::ch
   if (found && found->state == sent_) {
     if (book) {
       const Acceptance again{mail.via, core::to_unix_micros(mail.accepted_at)};
-      FLEXI_TRY(book->repeated(connection, core::actions::kMail, mail.id.str(), found->acceptance, again, mail.published ? AcceptedBy::publisher : AcceptedBy::store));
+      const auto by = mail.published ? AcceptedBy::publisher : AcceptedBy::store;
+      FLEXI_TRY(book->repeated(connection, core::actions::kMail, mail.id.str(), found->acceptance, again, by));
     }
     return MailClaim{.sent_before = true};
   }
