@@ -16,7 +16,7 @@ def measure(_folder, build, rounds, seconds):
     rate = {key: statistics.median(rows) for key, rows in smtp.items()}
     print("### Mails\n")
     table(["SMTP to a server on this machine that keeps nothing, 4 KiB a mail", "mails/s"],
-          [[f"{'kept connections' if how == 'kept' else 'a new connection for each mail'}, {count} at once", value] for (how, count), value in rate.items()])
+          [[f"{'kept connections' if how == 'kept' else 'a new session and connection for each mail'}, {count} at once", value] for (how, count), value in rate.items()])
     table(["", "measured", "aim"], [["kept / new connections, one at a time", rate["kept", 1] / rate["new", 1], "≥ 3"],
                                     ["kept / new connections, 4 at once", rate["kept", 4] / rate["new", 4], "≥ 3"]])
     table(["CSS inlined", "µs a document"], [["the default template", figures("css", "default")], ["a newsletter: 28 rules, 207 elements", figures("css", "newsletter")]])
