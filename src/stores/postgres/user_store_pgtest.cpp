@@ -97,6 +97,33 @@ TEST_F(PostgresUsers, OneOfTwoEqualAccountsCanBeChangedAllTheSame) {
   EXPECT_EQ(wait(store->update(user, {})).error().kind, ErrorKind::conflict);
 }
 
+TEST_F(PostgresUsers, AnEmailThatAnotherProcessIsWritingIsWaitedForAndThenTaken) {
+  open();
+  const auto mine = wait(store->insert({.email = "mine@b"}, {})).value();
+  auto moved = mine;
+  moved.email = "a@b";
+  flexi::testing::PgConnection other(fixture->fresh.dsn());
+  for (bool insert : {true, false}) {
+    other.run("BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('flexi.users.email:a@b', 0)); INSERT INTO users(email) VALUES ('a@b')");
+    auto write = [](core::UserStore& users, core::User user, bool adds) -> core::awaitable<core::Result<void>> {
+      if (!adds) co_return co_await users.update(user, {});
+      auto added = co_await users.insert(user, {});
+      if (!added) co_return added.error();
+      co_return core::ok();
+    };
+    std::vector<core::awaitable<core::Result<void>>> works;
+    works.push_back(write(*store, moved, insert));
+    auto answers = fixture->start_all(std::move(works));
+    while (answers[0].wait_for(std::chrono::milliseconds(10)) != std::future_status::ready && run("SELECT count(*) FROM pg_locks WHERE NOT granted") == "0") {
+    }
+    other.run("COMMIT");
+    auto answer = answers[0].get();
+    ASSERT_FALSE(answer) << "twice the same e-mail";
+    EXPECT_EQ(answer.error().kind, ErrorKind::conflict);
+    other.run("DELETE FROM users WHERE email = 'a@b'");
+  }
+}
+
 TEST_F(PostgresUsers, ASequenceThatKnowsNothingOfTheRowsIsMovedBeyondThem) {
   run(std::string(kContractsTable) + "INSERT INTO users(id, email) VALUES (1, 'a@b'), (2, 'c@d'), (5, 'e@f')");
   open();
