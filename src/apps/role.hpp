@@ -9,15 +9,22 @@ namespace flexi::apps {
 /// What a process is: everything in one, or one service of a cluster.
 enum class Role { all_in_one, broker, authentication, logger, mail, listener, front_end };
 
+/// What the defaults are for: a host, where all services share one address, or a container, where each has one of its own.
+enum class Profile { host, container };
+
 /// A role's command, the ports it listens on where nothing else is said, and what it is made of.
 struct RoleTraits {
   Role role;
   std::string_view command;  ///< `flexiconnect <command>`; empty: no command at all
   std::string_view what;
-  std::string_view http, grpc, rpc;  ///< default addresses; empty: it has no such listener
+  std::string_view http, grpc, rpc;  ///< default addresses on a host; empty: it has no such listener
   bool broker = false, authentication = false, logger = false, mail = false, listener = false, page = false;
   /// Keeps data of a service that the contract gives a database of its own.
   bool owns_data() const { return authentication || logger || mail; }
+  /// Addresses where nothing else is said. Empty: it has no such listener. Source: the contract's ports of services
+  std::string_view http_listen(Profile profile) const { return profile == Profile::container ? "0.0.0.0:80" : http; }
+  std::string_view grpc_listen(Profile profile) const { return profile == Profile::container && !grpc.empty() ? "0.0.0.0:50001" : grpc; }
+  std::string_view rpc_listen(Profile profile) const { return profile == Profile::container && !rpc.empty() ? "0.0.0.0:5001" : rpc; }
 };
 
 inline constexpr std::array<RoleTraits, 7> kRoles{{

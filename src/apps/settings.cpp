@@ -64,11 +64,11 @@ void check_file(runtime::Problems& problems, const char* key, const std::string&
     problems.push_back({key, file + (marker.empty() ? " is empty" : " is no PEM file of what it must hold: there is no " + std::string(marker))});
 }
 
-/// What a service alone lacks.
-std::string_view what_names_one(const Settings& settings) {
-  if (settings.role == Role::logger) return "name one with mongo.uri (MONGO_URI)";
-  if (settings.role == Role::mail && !settings.mails_go_by_smtp()) return "name an SMTP server with smtp.host (MAIL_HOST), and one with postgres.dsn (DSN)";
-  return "name one with postgres.dsn (DSN)";
+/// Source: the contract's host names and credentials of a container network
+void find_servers_in_containers(Settings& settings, const RoleTraits& traits) {
+  if (traits.broker || traits.listener) settings.amqp.url = "amqp://guest:guest@rabbitmq";
+  if (traits.logger) settings.mongo.uri = "mongodb://admin:password@mongo:27017";
+  if (traits.mail) settings.smtp.host = "mailhog";
 }
 
 }  // namespace
@@ -91,18 +91,33 @@ runtime::Problems PeerOptions::validate() const {
   return problems;
 }
 
-Settings Settings::of(Role role) {
+PeerOptions PeerOptions::in_containers() {
+  const auto at = [](const std::string& host) { return std::vector<std::string>{"http://" + host + ":80", "grpc://" + host + ":50001", "rpc://" + host + ":5001"}; };
+  return {.authentication = at("authentication-service"), .logger = at("logger-service"), .mail = at("mail-service")};
+}
+
+Settings Settings::of(Role role, Profile profile) {
   Settings settings;
   const auto& traits = traits_of(role);
   settings.role = role;
-  settings.http.listen = traits.http;
-  settings.grpc.listen = traits.grpc;
-  settings.rpc.listen = traits.rpc;
-  if (role != Role::all_in_one) settings.data_dir += "-" + std::string(traits.command);
+  settings.http.listen = traits.http_listen(profile);
+  settings.grpc.listen = traits.grpc_listen(profile);
+  settings.rpc.listen = traits.rpc_listen(profile);
+  if (role == Role::front_end) settings.front_end.broker_url = "http://localhost:8080";  // its own address is no broker's
+  if (profile == Profile::container) {
+    settings.profile = "container";
+    settings.peers = PeerOptions::in_containers();
+  }
+  if (role == Role::all_in_one) return settings;
+  settings.data_dir += "-" + std::string(traits.command);
+  if (profile == Profile::container) find_servers_in_containers(settings, traits);
   return settings;
 }
 
+
 void Settings::describe(runtime::OptionVisitor& v) {
+  v.field("profile", profile, "host or container: other defaults of addresses (print-config shows them), nothing else. In a container a service listens on "
+          "0.0.0.0:80 (gRPC 50001, RPC 5001) and finds the others as authentication-service, logger-service, mail-service, rabbitmq, postgres, mongo, mailhog");
   v.field("data_dir", data_dir, "Folder of everything that is stored in this process; one server a folder");
   v.field("storage", storage, "embedded: what no database is named for is kept in the data folder; auto: so it is where everything is one process");
   v.field("admin_token_file", admin_token_file, "File with the administrator's token: off loopback, reading and administration want it");
@@ -140,11 +155,11 @@ void Settings::describe(runtime::OptionVisitor& v) {
 
 runtime::Problems Settings::validate() const {
   runtime::Problems problems;
+  if (profile != "host" && profile != "container") problems.push_back({"profile", "must be host or container"});
   if (data_dir.empty()) problems.push_back({"data_dir", "must not be empty"});
   if (storage != "auto" && storage != "embedded") problems.push_back({"storage", "must be auto or embedded"});
-  else if (storage == "auto" && role != Role::all_in_one && traits_of(role).owns_data() && embeds())
-    problems.push_back({"storage", "the " + std::string(traits_of(role).command) + " service alone has no database: " + what_names_one(*this) +
-                                       "; \"embedded\" keeps its data in data_dir"});
+  else if (const auto wanted = missing_destination(); storage == "auto" && !wanted.empty())
+    problems.push_back({"storage", "the " + std::string(traits_of(role).command) + " service alone has no " + wanted + "; or \"embedded\" keeps its data in data_dir"});
   if (example_user != "auto" && example_user != "yes" && example_user != "no") problems.push_back({"example_user", "must be auto, yes or no"});
   if (admin_token_always && admin_token_file.empty()) problems.push_back({"admin_token_always", "wants a token: set admin_token_file"});
   if (threads < 0 || threads > 64) problems.push_back({"threads", "must be 0 to 64"});
@@ -231,6 +246,16 @@ Elsewhere Settings::elsewhere() const {
   return {.users = has_postgres(), .logs = mongo.configured(), .sent_mails = has_postgres() && mails_go_by_smtp()};
 }
 
+std::string Settings::missing_destination() const {
+  const auto there = elsewhere();
+  switch (role) {
+    case Role::authentication: return there.users ? "" : "database: name a PostgreSQL with postgres.dsn (DSN)";
+    case Role::logger: return there.logs ? "" : "database: name a MongoDB with mongo.uri (MONGO_URI)";
+    case Role::mail: return mails_go_by_smtp() ? "" : "SMTP server: name one with smtp.host (MAIL_HOST)";
+    default: return "";
+  }
+}
+
 bool Settings::embeds() const {
   const auto& traits = traits_of(role);
   const auto there = elsewhere();
@@ -271,7 +296,13 @@ LoadedSettings load_settings(Role role, const std::string& config_file, std::vec
   } else if (asked_for) {
     loaded.problems.push_back({file, "can't be read"});
   }
-  auto problems = runtime::read_config([&](runtime::OptionVisitor& v) { loaded.settings.describe(v); }, sources);
+  const auto read = [&] { return runtime::read_config([&](runtime::OptionVisitor& v) { loaded.settings.describe(v); }, sources); };
+  auto problems = read();
+  if (loaded.settings.profile == "container") {
+    // Known only now: which defaults the rest stands on.
+    loaded.settings = Settings::of(role, Profile::container);
+    problems = read();
+  }
   loaded.problems.insert(loaded.problems.end(), problems.begin(), problems.end());
   // Values that could not be read keep their defaults, so the rest can be judged in the same run.
   auto invalid = loaded.settings.validate();

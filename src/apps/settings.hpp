@@ -33,6 +33,9 @@ namespace flexi::apps {
 
 /// Where the services are that don't run in this process: "http://host:port" and the like, one of each transport.
 struct PeerOptions {
+  /// The contract's host names and ports.
+  static PeerOptions in_containers();
+
   std::vector<std::string> authentication{"http://127.0.0.1:8082", "grpc://127.0.0.1:50082", "rpc://127.0.0.1:5082"};
   std::vector<std::string> logger{"http://127.0.0.1:8083", "grpc://127.0.0.1:50083", "rpc://127.0.0.1:5083"};
   std::vector<std::string> mail{"http://127.0.0.1:8084", "grpc://127.0.0.1:50084", "rpc://127.0.0.1:5084"};
@@ -50,6 +53,7 @@ struct Elsewhere {
 /// Every setting of the program: each component's own Options, under one name.
 struct Settings {
   Role role = Role::all_in_one;                  ///< the command's, not a setting of the user's
+  std::string profile = "host";                  ///< host or container: changes defaults only
   std::string data_dir = "./flexiconnect-data";  ///< where everything embedded is stored
   std::string storage = "auto";                  ///< auto: what no database is named for is embedded where everything is one process; embedded: here too
   std::string admin_token_file{};                ///< administrator's token; needed off loopback
@@ -85,8 +89,8 @@ struct Settings {
   transports::queue::QueueOptions queue{};
   services::frontend::FrontEndOptions front_end{};
 
-  /// The defaults of a role: its listening addresses and its data folder.
-  static Settings of(Role role);
+  /// The defaults of a role: its listening addresses, its data folder, and where it finds the others.
+  static Settings of(Role role, Profile profile = Profile::host);
   void describe(runtime::OptionVisitor& v);
   runtime::Problems validate() const;
   /// What only this machine can tell: whether the files that the settings name can be read and hold what they must.
@@ -97,6 +101,8 @@ struct Settings {
   runtime::LogFormat format() const;
   bool listens_on_loopback() const;
   Elsewhere elsewhere() const;
+  /// What a service of its own needs and has no setting for, in words; empty: nothing.
+  std::string missing_destination() const;
   /// Something of this process's lies in its data folder.
   bool embeds() const;
   bool has_postgres() const { return !postgres.dsn.empty(); }
@@ -116,7 +122,7 @@ struct LoadedSettings {
   runtime::Problems problems;  ///< empty: the settings are valid
 };
 
-/// Defaults, then the file, the environment, the flags.
+/// Defaults (the role's, as the profile has them), then the file, the environment, the flags.
 /// @param config_file empty: FLEXI_CONFIG, else ./flexiconnect.toml where it exists
 LoadedSettings load_settings(Role role, const std::string& config_file, std::vector<std::pair<std::string, std::string>> flags);
 

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <set>
 
 namespace flexi::apps {
@@ -31,6 +32,106 @@ std::string problems_of(const runtime::Problems& problems) {
   std::string all;
   for (auto& problem : problems) all += problem.path + ": " + problem.message + "\n";
   return all;
+}
+
+TEST(Settings, InAContainerAServiceHasTheContractsPorts) {
+  for (auto& role : kRoles) {
+    const auto settings = Settings::of(role.role, Profile::container);
+    EXPECT_EQ(settings.http.listen, "0.0.0.0:80") << role.command;
+    EXPECT_EQ(settings.grpc.listen, role.grpc.empty() ? "" : "0.0.0.0:50001") << role.command;
+    EXPECT_EQ(settings.rpc.listen, role.rpc.empty() ? "" : "0.0.0.0:5001") << role.command;
+    EXPECT_EQ(settings.local_url(), "http://127.0.0.1:80") << "what healthcheck asks";
+    EXPECT_FALSE(settings.wants_example_user()) << role.command;
+  }
+}
+
+TEST(Settings, OnAHostNoTwoServicesMeet) {
+  std::set<std::string_view> taken;
+  for (auto& role : kRoles)
+    for (auto& address : {role.http, role.grpc, role.rpc})
+      if (!role.command.empty() && !address.empty()) EXPECT_TRUE(taken.insert(address).second) << role.command << " " << address;
+}
+
+TEST(Settings, InAContainerTheOthersHaveTheContractsNames) {
+  const auto broker = Settings::of(Role::broker, Profile::container);
+  EXPECT_EQ(broker.peers.authentication, (std::vector<std::string>{"http://authentication-service:80", "grpc://authentication-service:50001", "rpc://authentication-service:5001"}));
+  EXPECT_EQ(broker.peers.logger, (std::vector<std::string>{"http://logger-service:80", "grpc://logger-service:50001", "rpc://logger-service:5001"}));
+  EXPECT_EQ(broker.peers.mail, (std::vector<std::string>{"http://mail-service:80", "grpc://mail-service:50001", "rpc://mail-service:5001"}));
+  EXPECT_EQ(broker.amqp.url, "amqp://guest:guest@rabbitmq");
+  EXPECT_EQ(Settings::of(Role::listener, Profile::container).amqp.url, broker.amqp.url);
+  EXPECT_EQ(Settings::of(Role::logger, Profile::container).mongo.uri, "mongodb://admin:password@mongo:27017");
+  EXPECT_EQ(Settings::of(Role::mail, Profile::container).smtp.host, "mailhog");
+  EXPECT_EQ(Settings::of(Role::mail).smtp.host, "") << "on a host nobody is known";
+  EXPECT_FALSE(Settings::of(Role::all_in_one, Profile::container).has_rabbitmq()) << "everything in one process needs no others";
+}
+
+/// The process's environment is what a service is configured by.
+class Environment {
+ public:
+  explicit Environment(std::vector<std::pair<const char*, const char*>> variables) : variables_(std::move(variables)) {
+    for (auto& [name, value] : variables_) ::setenv(name, value, 1);
+  }
+  ~Environment() {
+    for (auto& [name, value] : variables_) ::unsetenv(name);
+  }
+  Environment(const Environment&) = delete;
+
+ private:
+  std::vector<std::pair<const char*, const char*>> variables_;
+};
+
+TEST(Settings, TheProfileChangesDefaultsAndNothingElse) {
+  Environment environment({{"FLEXI_PROFILE", "container"}, {"FLEXI_GRPC_LISTEN", "127.0.0.1:1"}, {"FLEXI_PEERS_MAIL", "http://elsewhere:1"}});
+  const auto loaded = load_settings(Role::broker, "", {{"http-listen", "127.0.0.1:2"}});
+  EXPECT_EQ(problems_of(loaded.problems), "");
+  EXPECT_EQ(loaded.settings.http.listen, "127.0.0.1:2");
+  EXPECT_EQ(loaded.settings.grpc.listen, "127.0.0.1:1");
+  EXPECT_EQ(loaded.settings.rpc.listen, "0.0.0.0:5001");
+  EXPECT_EQ(loaded.settings.peers.mail, std::vector<std::string>{"http://elsewhere:1"});
+  EXPECT_EQ(loaded.settings.peers.logger.front(), "http://logger-service:80");
+  const auto text = runtime::print_config([copy = loaded.settings](runtime::OptionVisitor& v) mutable { copy.describe(v); });
+  EXPECT_NE(text.find("\nprofile = \"container\"\n"), std::string::npos);
+
+  const auto wrong = load_settings(Role::broker, "", {{"profile", "pod"}});
+  EXPECT_NE(problems_of(wrong.problems).find("profile: must be host or container"), std::string::npos);
+}
+
+TEST(Settings, TheContractsVariablesAreWeakerThanOurs) {
+  {
+    Environment environment({{"AMQP_URI", "amqp://theirs"}, {"MAIL_HOST", "mail.example.com"}, {"MAIL_PORT", "25"}, {"MAIL_USERNAME", "me"}, {"MAIL_PASSWORD", "secret"},
+                             {"MAIL_ENCRYPTION", "tls"}, {"MAIL_DOMAIN", "example.com"}, {"FROM_NAME", "Me"}, {"FROM_ADDRESS", "me@example.com"}, {"BROKER_URL", "http://broker.example.com"}});
+    const auto settings = load_settings(Role::all_in_one, "", {}).settings;
+    EXPECT_EQ(settings.amqp.url, "amqp://theirs");
+    EXPECT_EQ(settings.smtp.host, "mail.example.com");
+    EXPECT_EQ(settings.smtp.port, 25);
+    EXPECT_EQ(settings.smtp.username, "me");
+    EXPECT_EQ(settings.smtp.password, "secret");
+    EXPECT_EQ(settings.smtp.encryption, "tls");
+    EXPECT_EQ(settings.mail.domain, "example.com");
+    EXPECT_EQ(settings.mail.from_name, "Me");
+    EXPECT_EQ(settings.mail.from_address, "me@example.com");
+    EXPECT_EQ(settings.front_end.broker_url, "http://broker.example.com");
+  }
+  Environment environment({{"AMQP_URI", "amqp://theirs"}, {"FLEXI_AMQP_URL", "amqp://ours"}, {"MAIL_HOST", "theirs"}, {"FLEXI_SMTP_HOST", "ours"}});
+  const auto settings = load_settings(Role::all_in_one, "", {}).settings;
+  EXPECT_EQ(settings.amqp.url, "amqp://ours");
+  EXPECT_EQ(settings.smtp.host, "ours");
+}
+
+TEST(Settings, AServiceAloneNamesWhatItLacks) {
+  const auto of = [](Role role) { return problems_of(Settings::of(role).validate()); };
+  EXPECT_EQ(of(Role::authentication), "storage: the authentication service alone has no database: name a PostgreSQL with postgres.dsn (DSN); or \"embedded\" keeps its data in data_dir\n");
+  EXPECT_EQ(of(Role::logger), "storage: the logger service alone has no database: name a MongoDB with mongo.uri (MONGO_URI); or \"embedded\" keeps its data in data_dir\n");
+  EXPECT_EQ(of(Role::mail), "storage: the mail service alone has no SMTP server: name one with smtp.host (MAIL_HOST); or \"embedded\" keeps its data in data_dir\n");
+  EXPECT_NE(of(Role::listener).find("amqp.url: is missing"), std::string::npos);
+  for (auto role : {Role::broker, Role::front_end, Role::all_in_one}) EXPECT_EQ(of(role), "");
+  for (auto role : {Role::logger, Role::mail, Role::broker, Role::listener, Role::front_end})
+    EXPECT_EQ(problems_of(Settings::of(role, Profile::container).validate()), "") << "the contract's names of containers are enough";
+  Environment environment({{"DSN", "host=localhost dbname=users"}, {"MONGO_URI", "mongodb://localhost"}, {"MAIL_HOST", "localhost"}});
+  for (auto role : {Role::authentication, Role::logger, Role::mail}) {
+    const auto loaded = load_settings(role, "", {});
+    EXPECT_EQ(problems_of(loaded.problems), "");
+  }
 }
 
 TEST(Settings, TwoListenersNeedTwoAddresses) {

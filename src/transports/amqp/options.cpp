@@ -25,7 +25,7 @@ void check(runtime::Problems& problems, const char* path, milliseconds value, mi
 
 void AmqpOptions::describe(runtime::OptionVisitor& v) {
   v.field("url", url, "RabbitMQ 3.10 or later: amqp://user:password@host:port/vhost, over TLS amqps://; empty: the embedded queue",
-          {.secret = runtime::OptionVisitor::Secret::yes});
+          {.secret = runtime::OptionVisitor::Secret::yes, .also_env = "AMQP_URI"});
   v.field("tls_ca_file", tls_ca_file, "PEM file of the authorities that may sign RabbitMQ's certificate; empty: the system's");
   v.field("tls_certificate_file", tls_certificate_file, "PEM chain shown to RabbitMQ");
   v.field("tls_key_file", tls_key_file, "PEM key of that certificate");
