@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -20,6 +21,7 @@ struct LogRecord {
   std::string hops{};         ///< CallContext::hops
   Via via = Via::automatic;   ///< the way it came by; what came in process without the broker has none
   bool published = false;     ///< by a broker, whose publisher counts its acceptance
+  bool moved = false;         ///< brought here from another store, whose ledger has it: this one's counts nothing
 };
 
 struct LogQuery {
@@ -59,6 +61,8 @@ class LogStore {
   virtual awaitable<Result<FoundLog>> find(MessageId id, CallContext context) = 0;
   /// Which of at most KnownIds::kMost ids it has, also those that retention keeps from being listed already.
   virtual awaitable<Result<KnownIds>> known(std::vector<MessageId> ids, CallContext context) = 0;
+  /// About how many entries can be listed, to show how far a long reading is; none: that would take as long.
+  virtual awaitable<Result<std::optional<std::uint64_t>>> count(CallContext) { co_return std::optional<std::uint64_t>(); }
 };
 
 }  // namespace flexi::core

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apps/cli/command_line.hpp"
 
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <deque>
@@ -12,6 +10,8 @@
 #include "apps/cli/client_commands.hpp"
 #include "apps/cli/completion.hpp"
 #include "apps/cli/local_commands.hpp"
+#include "apps/cli/progress.hpp"
+#include "apps/cli/transfer_commands.hpp"
 #include "apps/data_directory.hpp"
 #include "apps/serve.hpp"
 #include "apps/settings.hpp"
@@ -36,11 +36,15 @@ constexpr const char* kFooter =
     "  flexiconnect receipt 01931b7c-…                where that message is\n"
     "  flexiconnect users add you@example.com\n"
     "  flexiconnect backup saved.db\n"
+    "  flexiconnect export all moving.jsonl           users and log entries, for another store\n"
     "\n"
     "Every setting is a flag, a variable and a key of flexiconnect.toml: --http-listen, FLEXI_HTTP_LISTEN, [http] listen.\n"
     "`flexiconnect --help-all` lists the flags, `flexiconnect print-config` all settings with what they do.\n"
     "Exit codes: 0 done, 1 refused, 2 usage, 3 unreachable.";
 
+constexpr const char* kPlaces =
+    "A data folder, a PostgreSQL's DSN, a MongoDB's URI; or embedded, postgresql, mongodb, as the settings name them (default: whichever they name). "
+    "Others see a password on the command line: put it into DSN and MONGO_URI";
 constexpr const char* kServe = "Serve (without a command: everything in this process)";
 constexpr const char* kAsk = "Ask a running server";
 constexpr const char* kData = "Work on the data folder";
@@ -101,11 +105,6 @@ int with_servable_settings(const SettingFlags& flags, const std::function<int(co
   loaded.problems.insert(loaded.problems.end(), files.begin(), files.end());
   if (!loaded.problems.empty()) return report(loaded.problems);
   return run(loaded.settings);
-}
-
-/// One line that is written over. Source: ECMA-48 section 8.3.41, erase in line
-void show_progress(std::string_view what, std::optional<int> percent) {
-  std::cerr << "\r\x1b[K" << what << (percent ? " " + std::to_string(*percent) + " %" : " …") << std::flush;
 }
 
 void add_target(CLI::App& command, Target& target, bool with_json) {
@@ -255,9 +254,10 @@ int run_command_line(int argc, char** argv) {
   auto data_command = [&](const char* name, const char* what, Copy act, const char* said) {
     auto& sub = command(app, name, what, [&, act, said] {
       return with_settings(flags, [&](const Settings& settings) {
-        const bool shown = ::isatty(STDERR_FILENO);
-        auto done = act(settings.data_dir, file, shown ? Progress(show_progress) : Progress());
-        if (shown) std::cerr << "\r\x1b[K" << std::flush;
+        const auto done = [&] {
+          const ProgressLine line;
+          return act(settings.data_dir, file, line.progress());
+        }();
         if (!done) return report(done.error());
         std::cout << said << " " << file << "\n";
         return int{exit_ok};
@@ -269,21 +269,54 @@ int run_command_line(int argc, char** argv) {
   data_command("backup", "Copy the data folder's contents into one file, while it is used or not", backup, "saved to");
   data_command("restore", "Make a data folder from a backup", restore, "restored from");
 
+  ExportOptions exported;
+  auto& export_command = command(app, "export", "Write users and log entries to a file, from the data folder or a database", [&] {
+    return with_settings(flags, [&](const Settings& settings) { return export_data(settings, exported); });
+  }, kData);
+  export_command.add_option("what", exported.what, "users, logs or all")->required()->check(CLI::IsMember({"users", "logs", "all"}));
+  export_command.add_option("file", exported.file, "The file; it must not exist")->required();
+  export_command.add_option("--from", exported.from, kPlaces);
+  export_command.footer("Cut short, the same command goes on where it ended. The file holds password hashes.");
+
+  ImportOptions imported;
+  auto& import_command = command(app, "import", "Put what `export` wrote into the data folder or a database", [&] {
+    return with_settings(flags, [&](const Settings& settings) { return import_data(settings, imported); });
+  }, kData);
+  import_command.add_option("file", imported.file, "The file")->required();
+  import_command.add_option("--only", imported.only, "users or logs; else all that the file holds")->check(CLI::IsMember({"users", "logs"}));
+  import_command.add_option("--to", imported.to, kPlaces);
+  import_command.footer("What is there already stays, so it may be run again: it goes on where it ended.");
+  for (auto* moving : {&export_command, &import_command})
+    moving->add_option_function<std::string>("--data-dir", [&](const std::string& value) { flags.given.emplace_back("data-dir", value); }, "The data folder");
+
   add_target(command(app, "status", "Show a running broker's health, rates, queue and addresses", [&] { return status(reached()); }, kAsk), target, true);
   add_target(command(app, "healthcheck", "Ask a running process whether it lives (for containers)", [&] { return healthcheck(reached()); }, kAsk), target, false);
-  command(app, "check-config", "Check the settings: every problem at once", [&] {
+  std::string role_name;
+  auto add_role = [&](CLI::App& sub) {
+    std::vector<std::string> names;
+    for (auto& role : kRoles)
+      if (!role.command.empty()) names.emplace_back(role.command);
+    sub.fallthrough()->add_option("--role", role_name, "Of this service alone, which has other defaults")->check(CLI::IsMember(names));
+  };
+  auto take_role = [&] {
+    for (auto& role : kRoles)
+      if (role.command == role_name) flags.role = role.role;
+  };
+  add_role(command(app, "check-config", "Check the settings: every problem at once", [&] {
+    take_role();
     return with_servable_settings(flags, [](const Settings&) {
       std::cout << "the settings are valid\n";
       return int{exit_ok};
     });
-  }, kOther).fallthrough();
-  command(app, "print-config", "Print the effective settings as a file, with what each does", [&] {
+  }, kOther));
+  add_role(command(app, "print-config", "Print the effective settings as a file, with what each does", [&] {
+    take_role();
     return with_settings(flags, [](const Settings& settings) {
       Settings copy = settings;
       std::cout << runtime::print_config([&](runtime::OptionVisitor& v) { copy.describe(v); });
       return int{exit_ok};
     });
-  }, kOther).fallthrough();
+  }, kOther));
   command(app, "version", "Print the version", [] {
     std::cout << "flexiconnect " FLEXI_VERSION "\n";
     return int{exit_ok};

@@ -17,7 +17,8 @@ namespace {
 /// What an argument or an option's value can be, where that is a choice.
 constexpr std::pair<std::string_view, std::string_view> kChoices[] = {
     {"send", "log mail auth"},         {"completion", "bash zsh fish"},       {"--via", "auto inproc http rpc grpc amqp"}, {"--ack", "accepted stored"},
-    {"--log-format", "auto json human"}, {"--log-level", "debug info warning error"}};
+    {"--log-format", "auto json human"}, {"--log-level", "debug info warning error"},
+    {"export", "users logs all"},      {"--only", "users logs"},             {"--profile", "host container"},   {"--role", "broker authentication logger mail listener front-end"}};
 
 std::string choices_of(std::string_view name) {
   for (auto& [key, choices] : kChoices)

@@ -96,7 +96,7 @@ Bson to_document(const core::LogRecord& record, const ObjectId& place, std::int6
   if (!record.hops.empty()) document.text("hops", record.hops);
   document.text("via", core::to_string(record.via));
   if (record.published) document.boolean("published", true);
-  document.integer("seq", seq);
+  if (!record.moved) document.integer("seq", seq);  // the ledger counts what has a number
   return document;
 }
 

@@ -149,7 +149,7 @@ std::vector<Writer::Entry*> Writer::insert(Session& session, const std::vector<E
   LedgerCounts counts;
   for (auto* entry : others) {
     entry->result = Appended::stored;
-    counts[way_of(entry->record.via)] += {.accepted = entry->record.published ? 0 : 1, .stored = 1, .duplicates = 0};
+    if (!entry->record.moved) counts[way_of(entry->record.via)] += {.accepted = entry->record.published ? 0 : 1, .stored = 1, .duplicates = 0};
   }
   parts_.ledger.settle(range, counts);
   entries_.add(static_cast<double>(others.size()));
@@ -208,6 +208,10 @@ std::vector<Writer::Entry*> Writer::look_up(Session& session, const std::vector<
 void Writer::compare(Entry& entry, Fields there) {
   if (there.text("name") != std::string_view(entry.record.name) || there.text("data") != std::string_view(entry.record.data)) {
     entry.result = core::conflict("the id " + entry.record.id.str() + " belongs to another log entry");
+    return;
+  }
+  if (entry.record.moved) {
+    entry.result = Appended::duplicate;
     return;
   }
   entry.repeats = entry.place();

@@ -214,13 +214,14 @@ class SqliteLogStore final : public core::LogStore {
   core::awaitable<core::Result<core::Appended>> append(core::LogRecord record, core::CallContext context) override {
     record.hops = core::shorten_hops(record.hops, record.created_at);
     const auto bytes = record.name.size() + record.data.size();
-    auto job = [record = std::move(record), book = book_](Connection& connection) { return append_now(connection, record, book); };
+    auto job = [record = std::move(record), book = record.moved ? nullptr : book_](Connection& connection) { return append_now(connection, record, book); };
     return database_.write(Atomicity::single_statement, std::move(job), std::move(context), bytes);
   }
 
   core::awaitable<core::Result<core::LogPage>> list(core::LogQuery query, core::CallContext context) override;
   core::awaitable<core::Result<core::FoundLog>> find(core::MessageId id, core::CallContext context) override;
   core::awaitable<core::Result<core::KnownIds>> known(std::vector<core::MessageId> ids, core::CallContext context) override;
+  core::awaitable<core::Result<std::optional<std::uint64_t>>> count(core::CallContext context) override;
 
  private:
   static core::Result<core::Appended> append_now(Connection& connection, const core::LogRecord& record, LedgerBook* book);
@@ -311,6 +312,15 @@ core::awaitable<core::Result<core::KnownIds>> SqliteLogStore::known(std::vector<
     return known;
   };
   return database_.read(std::move(job), std::move(context));
+}
+
+core::awaitable<core::Result<std::optional<std::uint64_t>>> SqliteLogStore::count(core::CallContext context) {
+  auto job = [](Connection& connection) -> core::Result<std::optional<std::uint64_t>> {
+    auto row = connection.use("SELECT count(*) FROM log_entries");
+    FLEXI_TRY(auto there, row.step());
+    return std::optional(static_cast<std::uint64_t>(there ? row.integer(0) : 0));
+  };
+  return database_.read(job, std::move(context));
 }
 
 core::Result<Range> SqliteLogStore::range_of(const core::LogQuery& query) const {

@@ -142,6 +142,19 @@ TEST_F(SqliteLogs, CountsWhatItStoresAndHowOftenItCameAgain) {
   EXPECT_EQ(lines[0].duplicates, 1);
 }
 
+TEST_F(SqliteLogs, WhatWasMovedHereIsCountedNowhere) {
+  auto book = std::move(runtime::sqlite::LedgerBook::open(database()).value());
+  auto counted = std::move(open_log_store(database(), {}, book.get()).value());
+  core::LogRecord record{core::MessageId::generate(), "n", "d", at(0), at(1)};
+  record.moved = true;
+  EXPECT_EQ(wait(counted->append(record, {})).value(), core::Appended::stored);
+  EXPECT_EQ(wait(counted->append(record, {})).value(), core::Appended::duplicate);
+  EXPECT_EQ(wait(counted->find(record.id, {})).value().duplicates, 0u);
+  EXPECT_EQ(wait(counted->count({})).value(), 1u);
+  for (auto& account : wait(book->accounts({})).value())
+    for (auto& line : account.lines) EXPECT_TRUE(line.empty()) << line.way;
+}
+
 TEST_F(SqliteLogs, EntriesOfAnOlderProgramAreReadAsTheyAre) {
   fill(10, 10);
   keep_up();
