@@ -7,7 +7,7 @@ ARGS ?=
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-test build run test matrix check fmt bench clean
+.PHONY: help deps deps-test build run run-services test test-services matrix check fmt bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,9 +27,15 @@ build: deps $(BUILD)/build.ninja ## build the release
 run: build ## build and start everything in one process (ARGS="--http-listen 127.0.0.1:0" and the like)
 	@exec $(BUILD)/flexiconnect $(ARGS)
 
+run-services: deps-test build ## start every service on PostgreSQL, MongoDB, RabbitMQ and a mail catcher, in temporary folders, until Ctrl-C
+	@exec tools/run-services $(BUILD)/flexiconnect $(ARGS)
+
 test: deps-test $(BUILD)/build.ninja ## build everything and run every test; the last line counts them
 	@ninja -C $(BUILD)
 	@tools/run-tests $(BUILD)
+
+test-services: deps-test build ## the whole system suite on real PostgreSQL, RabbitMQ, MongoDB and SMTP, each service a process (make test runs a part of it so)
+	@FLEXI_TEST_ON=services FLEXI_BINARY=$(BUILD)/flexiconnect /usr/bin/python3 -m pytest tests/system -n "$$(nproc)" -q -p no:cacheprovider -rs $(ARGS)
 
 matrix: deps-test build ## write docs/matrix.md: every action by every way, as a test sees it
 	@FLEXI_WRITE_MATRIX=1 FLEXI_BINARY=$(BUILD)/flexiconnect /usr/bin/python3 -m pytest tests/system/test_matrix.py -q -p no:cacheprovider

@@ -43,7 +43,7 @@ class Part:
         if role in ("broker", "logger", "mail", "authentication"):
             self.settings |= {"FLEXI_GRPC_LISTEN": ANY_PORT, "FLEXI_RPC_LISTEN": ANY_PORT}
         if role in ("logger", "mail", "authentication"):
-            self.settings |= {"FLEXI_STORAGE": "embedded"}
+            self.settings |= {"FLEXI_STORAGE": "embedded"}  # where no server is named for it
         self.gate = gates.Gate(("127.0.0.1", 1)).__enter__()
         self.process = None
         self.url = None
@@ -115,15 +115,19 @@ class Part:
 
 
 class System:
-    """Broker, logger, perhaps mail and, with a RabbitMQ, listeners."""
+    """Broker, logger, perhaps mail and authentication and, with a RabbitMQ, listeners. `on` names a service's database or SMTP server."""
 
-    def __init__(self, folder, amqp_url=None, listeners=1, mail=False, queue_settings=None, amqp_settings=None, listener_settings=None):
+    def __init__(self, folder, amqp_url=None, listeners=1, mail=False, queue_settings=None, amqp_settings=None, listener_settings=None, on=None):
         self.folder = folder
-        self.logger = Part("logger", folder, {})
+        on = on or {}
+        self.logger = Part("logger", folder, on.get("logger", {}))
         peers = {"FLEXI_PEERS_LOGGER": self.logger.gate_url, "FLEXI_PEERS_ORDER": "http"}
-        self.mail = Part("mail", folder, dict(peers)) if mail else None
+        self.mail = Part("mail", folder, peers | on.get("mail", {})) if mail else None
+        self.authentication = Part("authentication", folder, peers | on["authentication"]) if "authentication" in on else None
         if mail:
             peers["FLEXI_PEERS_MAIL"] = self.mail.gate_url
+        if self.authentication:
+            peers["FLEXI_PEERS_AUTHENTICATION"] = self.authentication.gate_url
         quick = {"FLEXI_QUEUE_RETRY_DELAY": "50ms", "FLEXI_QUEUE_MAX_RETRY_DELAY": "500ms"}
         rabbit = {}
         if amqp_url:
@@ -134,7 +138,7 @@ class System:
 
     @property
     def parts(self):
-        return [self.logger, *([self.mail] if self.mail else []), self.broker, *self.listeners]
+        return [part for part in (self.logger, self.mail, self.authentication, self.broker, *self.listeners) if part]
 
     def start(self):
         for part in self.parts:
@@ -186,7 +190,7 @@ class System:
 
     def close(self):
         problems = []
-        for part in (self.broker, *self.listeners, *([self.mail] if self.mail else []), self.logger):
+        for part in filter(None, (self.broker, *self.listeners, self.mail, self.authentication, self.logger)):
             try:
                 part.close()
             except BaseException as problem:  # the others must end too

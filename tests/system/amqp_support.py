@@ -5,10 +5,10 @@ import json
 import time
 
 import pika
+import services
 from conftest import all_logs, eventually
 
-FAST = {"FLEXI_AMQP_RETRY_DELAY": "20ms", "FLEXI_AMQP_RETRY_FACTOR": "1", "FLEXI_AMQP_MAX_ATTEMPTS": "3", "FLEXI_AMQP_MAX_RECONNECT_DELAY": "300ms",
-        "FLEXI_AMQP_RECONNECT_PATIENCE": "200ms", "FLEXI_SPOOL_MAX_RETRY_DELAY": "300ms"}
+FAST = services.QUICK
 
 
 def settings(url, **more):

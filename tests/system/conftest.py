@@ -12,6 +12,7 @@ import uuid
 
 import httpx
 import pytest
+from services import DIRECT, INPROC, ON_SERVICES, QUEUE_WAY, Destinations, Services, embedded_only, leave_out, summary  # noqa: F401  for tests, too
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = pathlib.Path(os.environ.get("FLEXI_BINARY", ROOT / "build/release/flexiconnect")).resolve()
@@ -87,6 +88,18 @@ class Instance:
     def client(self, **options):
         return httpx.Client(base_url=self.url, timeout=30, trust_env=False, **options)
 
+    @property
+    def data_dirs(self):
+        return [pathlib.Path(self.data_dir)]
+
+    def users(self, *arguments, stdin=""):
+        """`flexiconnect users …` on its accounts."""
+        return run_cli("users", *arguments, "--data-dir", self.data_dir, stdin=stdin)
+
+    def at(self, path):
+        """Whoever answers a call of the contract: here all by one."""
+        return self
+
     def kill(self):
         self.process.kill()
         self.process.wait()
@@ -124,18 +137,45 @@ def binary_is_there():
         pytest.exit(f"{BINARY} is not there: build it (make build), or name it in FLEXI_BINARY", returncode=2)
 
 
+def pytest_collection_modifyitems(config, items):
+    if ON_SERVICES:
+        leave_out(config, items)
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["flexi_left_out"] = getattr(session.config, "flexi_left_out", {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    """With xdist a worker collects, and each the same."""
+    node.config.flexi_left_out = getattr(node, "workeroutput", {}).get("flexi_left_out", {})
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for line in summary(config):
+        terminalreporter.write_line(line)
+
+
 @pytest.fixture
 def make_instance(tmp_path, request):
-    """Makes instances; those that still run at the end must stop cleanly."""
-    made = []
+    """Makes instances; those that still run at the end must stop cleanly. With FLEXI_TEST_ON=services one without a role is six processes
+    on real servers."""
+    made, destinations = [], []
     request.node.flexi_instances = made
 
     def make(**options):
         folder = options.pop("folder", tmp_path / f"instance-{len(made)}")
         folder.mkdir(parents=True, exist_ok=True)
-        instance = Instance(folder, **options)
-        made.append(instance)
-        return instance
+        if ON_SERVICES and not options.get("role"):
+            unknown = set(options) - {"settings"}
+            assert not unknown, f"a test with {unknown} is about one process: mark it embedded_only"
+            destinations.append(Destinations(request))
+            made.append(Services(Instance, folder, destinations[-1], options.get("settings")))
+        else:
+            made.append(Instance(folder, **options))
+        return made[-1]
 
     yield make
     problems = []
@@ -145,6 +185,8 @@ def make_instance(tmp_path, request):
                 instance.terminate()
             except BaseException as problem:  # stop the others too
                 problems.append(problem)
+    for each in destinations:
+        each.close()
     if problems:
         raise problems[0]
 
@@ -156,13 +198,16 @@ def own(make_instance, request):
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory):
+def shared(tmp_path_factory, request):
     """One instance for the tests of a module that leave it as they found it, apart from new entries."""
     folder = tmp_path_factory.mktemp("shared")
-    instance = Instance(folder).start()
+    destinations = Destinations(request) if ON_SERVICES else None
+    instance = Services(Instance, folder, destinations).start() if destinations else Instance(folder).start()
     yield instance
-    assert instance.running(), f"it died, exit code {instance.process.poll()}\n{instance.log()}"
+    assert instance.running(), f"it died\n{instance.log()}"
     instance.terminate()
+    if destinations:
+        destinations.close()
 
 
 @pytest.fixture

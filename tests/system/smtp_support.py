@@ -10,7 +10,7 @@ import queue
 import subprocess
 import threading
 
-from conftest import ROOT
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 SERVER = ROOT / "src/mailers/smtp/smtp_test_server.py"
 PYTHON = pathlib.Path("/usr/bin/python3")

@@ -10,10 +10,10 @@ import uuid
 
 import pytest
 from amqp_support import ready, settings
-from conftest import all_logs, envelope, post_log
+from conftest import DIRECT, INPROC, all_logs, embedded_only, envelope, post_log
 from ways_in import Amqp, Rpc, all_ways_in
 
-LOG = b'{"action":"log","via":"inproc","log":{"name":"n","data":"d"}}'
+LOG = b'{"action":"log","via":"%s","log":{"name":"n","data":"d"}}' % DIRECT.encode()
 MAIL = {"from": "me@example.com", "to": "you@example.com", "subject": "Hello", "message": "Hello world!"}
 CONTRACT_CALLS = ["/", "/handle", "/log-gRPC", "/authenticate", "/log", "/send"]
 
@@ -78,7 +78,7 @@ def still_well(shared, callers):
     with shared.client() as client:
         assert client.get("/ping").status_code == 200
     for way in callers.values():
-        answer = way.call("log", {"name": "after", "data": "bad input"}, "inproc", "stored", uuid.uuid4().hex)
+        answer = way.call("log", {"name": "after", "data": "bad input"}, DIRECT, "stored", uuid.uuid4().hex)
         assert answer.ok, answer
 
 
@@ -112,7 +112,7 @@ def test_a_body_over_the_limit_elsewhere(http, path):
 
 
 def test_a_body_at_the_limit(http):
-    frame = b'{"action":"log","via":"inproc","log":{"name":"limit","data":"%s"}}'
+    frame = b'{"action":"log","via":"' + DIRECT.encode() + b'","log":{"name":"limit","data":"%s"}}'
     body = frame % (b"x" * ((1 << 20) - len(frame) + 2))
     assert len(body) == 1 << 20
     envelope(http.post("/handle", content=body, headers={"Content-Type": "application/json"}), 202)
@@ -157,7 +157,7 @@ def test_a_time_out_over_the_cap_is_capped(http):
 
 
 def test_no_time_at_all_is_a_time_out(http, unique):
-    envelope(post_log(http, unique, "d", headers={"X-Flexi-Timeout-Ms": "0"}, via="inproc"), 504)
+    envelope(post_log(http, unique, "d", headers={"X-Flexi-Timeout-Ms": "0"}, via=DIRECT), 504)
 
 
 @pytest.mark.parametrize("header, fields", [({"X-Flexi-Via": "http"}, {"via": "inproc"}), ({"X-Flexi-Ack": "stored"}, {"ack": "accepted"}), ({"Idempotency-Key": "a"}, {"id": "b"})])
@@ -179,7 +179,7 @@ def test_an_address_or_header_that_can_not_be(http, path, field, value):
 
 @pytest.mark.parametrize("data", ["😀 größer\n\t", "'; DROP TABLE logs; --", "<script>alert(1)</script>", "\u202e", "x" * 100000, "", " ", "\ud7ff\uffff"])
 def test_hostile_text_is_data(http, unique, data):
-    envelope(post_log(http, unique, data, via="inproc"), 202)
+    envelope(post_log(http, unique, data, via=DIRECT), 202)
     assert [entry["data"] for entry in all_logs(http, name=unique)] == [data]
 
 
@@ -242,7 +242,7 @@ def test_two_lengths_smuggle_nothing(shared, unique):
 
 def test_an_earlier_request_is_not_lost_to_later_garbage(shared, unique):
     good = request(b'{"name":"%s","data":"kept"}' % unique.encode(), path="/log")
-    received = raw(shared, good + b"GARBAGE\r\n\r\n", half_close=True)
+    received = raw(shared.at("/log"), good + b"GARBAGE\r\n\r\n", half_close=True)
     assert received.startswith(b"HTTP/1.1 202")
     with shared.client() as client:
         assert len(all_logs(client, name=unique)) == 1
@@ -250,7 +250,7 @@ def test_an_earlier_request_is_not_lost_to_later_garbage(shared, unique):
 
 def test_pipelined_requests_are_answered_in_order(shared, unique):
     requests = [request(json.dumps({"name": unique, "data": str(number)}).encode(), path="/log", headers=[b"Idempotency-Key: %s-%d" % (unique.encode(), number)]) for number in range(50)]
-    received = raw(shared, b"".join(requests), half_close=True)
+    received = raw(shared.at("/log"), b"".join(requests), half_close=True)
     assert received.count(b"HTTP/1.1 202") == 50
     lower = received.lower()
     positions = [lower.find(f"x-flexi-id: {unique}-{number}\r\n".encode()) for number in range(50)]
@@ -323,7 +323,7 @@ def test_too_many_connections_are_refused_not_queued(make_instance):
             connection.close()
 
 
-@pytest.mark.parametrize("via", ["auto", "amqp", "inproc", "http"])
+@pytest.mark.parametrize("via", ["auto", "amqp", INPROC, "http"])
 @pytest.mark.parametrize("action, payload, field", [
     ("log", {"name": "", "data": "x"}, "name"), ("log", {"name": "n" * 5000, "data": "x"}, "name"),
     ("mail", {"to": "nope", "subject": "s", "message": "m"}, "to"), ("mail", {"to": "you@example.com", "subject": "a\r\nBcc: x@y.z", "message": "m"}, "subject")])
@@ -356,7 +356,7 @@ def test_a_payload_that_some_way_could_not_carry_is_refused_before_a_queue_accep
         assert client.get("/dlq").json()["data"] == []
 
 
-@pytest.mark.parametrize("via, ack", [("amqp", "accepted"), ("http", "stored"), ("grpc", "stored"), ("rpc", "stored"), ("inproc", "stored")])
+@pytest.mark.parametrize("via, ack", [("amqp", "accepted"), ("http", "stored"), ("grpc", "stored"), ("rpc", "stored"), pytest.param("inproc", "stored", marks=embedded_only("a way inside one process"))])
 @pytest.mark.parametrize("way_in", ["grpc", "rpc"])
 def test_a_payload_at_the_limit_goes_every_way(shared, callers, way_in, via, ack):
     fits = "\n" * ((LIMIT - NAMES) // 2)
@@ -428,6 +428,7 @@ def test_a_frame_that_is_announced_too_long_ends_its_connection(shared, via, dat
     ends(port_of(shared, via), data)
 
 
+@embedded_only("the doors of one process")
 def test_a_message_over_the_limit_and_bytes_that_are_no_message(callers):
     grpc, channel = callers["grpc"].grpc, callers["grpc"].channel
 

@@ -22,9 +22,9 @@ def ok(result):
 
 def test_help_teaches(tmp_path):
     text = ok(run_cli("--help", cwd=tmp_path))
-    for word in ("send", "tail", "users", "dlq", "healthcheck", "check-config", "print-config", "version", "completion", "backup", "restore"):
+    for word in ("send", "tail", "users", "dlq", "healthcheck", "check-config", "print-config", "version", "completion", "backup", "restore", "export", "import"):
         assert word in text, word
-    for command in ("send", "tail", "users", "dlq", "backup", "check-config"):
+    for command in ("send", "tail", "users", "dlq", "backup", "export", "import", "check-config"):
         assert "--help" in ok(run_cli(command, "--help", cwd=tmp_path)) or command in ok(run_cli(command, "--help", cwd=tmp_path))
     assert list(tmp_path.iterdir()) == [], "asking for help leaves nothing behind"
 

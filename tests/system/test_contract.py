@@ -7,7 +7,7 @@ import statistics
 import time
 
 import pytest
-from conftest import EXAMPLE_USER, all_logs, envelope, eventually, post_log, run_cli
+from conftest import DIRECT, EXAMPLE_USER, INPROC, QUEUE_WAY, all_logs, embedded_only, envelope, eventually, post_log
 
 USER_FIELDS = {"id", "email", "first_name", "last_name", "active", "created_at", "updated_at"}
 MAIL = {"from": "me@example.com", "to": "you@example.com", "subject": "Hello", "message": "Hello world!"}
@@ -55,6 +55,7 @@ def test_log_grpc(http, unique, wrap):
     assert [found["data"] for found in all_logs(http, name=unique)] == ["by gRPC"]
 
 
+@embedded_only("a listener that is not there")
 @pytest.mark.parametrize("own, way", [({"FLEXI_GRPC_LISTEN": ""}, "inproc"), ({"FLEXI_GRPC_LISTEN": "", "FLEXI_BROKER_LOG_STORED_ORDER": "rpc,http"}, "rpc")], indirect=["own"])
 def test_log_grpc_without_grpc_goes_as_auto_does(own, way, unique):
     with own.client() as client:
@@ -120,11 +121,11 @@ def test_unknown_action_is_named_by_the_contract(http):
 @pytest.mark.parametrize("how", ["field", "header"])
 @pytest.mark.parametrize("via, ack, message, way", [
     ("auto", None, "logger via RabbitMQ", "amqp"),
-    ("amqp", None, "logger via RabbitMQ", "amqp;queue=embedded"),
-    ("amqp", "accepted", "logger via RabbitMQ", "amqp;queue=embedded"),
-    ("amqp", "stored", None, "amqp;queue=embedded"),
-    ("inproc", None, "logged", "inproc"),
-    ("inproc", "stored", "logged", "inproc"),
+    ("amqp", None, "logger via RabbitMQ", QUEUE_WAY),
+    ("amqp", "accepted", "logger via RabbitMQ", QUEUE_WAY),
+    ("amqp", "stored", None, QUEUE_WAY),
+    pytest.param("inproc", None, "logged", "inproc", marks=embedded_only("a way inside one process")),
+    pytest.param("inproc", "stored", "logged", "inproc", marks=embedded_only("a way inside one process")),
     ("http", None, "logged", "http"),
     ("http", "stored", "logged", "http"),
     ("grpc", None, "logged", "grpc"),
@@ -147,7 +148,7 @@ def test_log_by_every_way(http, unique, how, via, ack, message, way):
         eventually(lambda: len(all_logs(http, name=unique)) == 1, "the entry arrives")
 
 
-@pytest.mark.parametrize("via", ["auto", "inproc", "http", "grpc", "rpc", "amqp"])
+@pytest.mark.parametrize("via", ["auto", INPROC, "http", "grpc", "rpc", "amqp"])
 @pytest.mark.parametrize("action, payload, message", [("mail", MAIL, "Message sent to you@example.com"), ("auth", EXAMPLE_USER, "Authenticated")])
 def test_mail_and_auth_by_every_way(http, via, action, payload, message):
     response = http.post("/handle", json={"action": action, "via": via, action: payload})
@@ -158,7 +159,7 @@ def test_mail_and_auth_by_every_way(http, via, action, payload, message):
         assert response.headers["x-flexi-way"].split(";")[0] == via
 
 
-@pytest.mark.parametrize("via", ["inproc", "http", "grpc", "rpc", "amqp"])
+@pytest.mark.parametrize("via", [INPROC, "http", "grpc", "rpc", "amqp"])
 def test_an_error_names_its_way(http, via):
     response = http.post("/handle", json={"action": "auth", "via": via, "auth": {"email": "nobody@example.com", "password": "wrong"}})
     envelope(response, 401)
@@ -173,6 +174,7 @@ def test_what_is_refused_before_it_is_understood_is_named(http, unique):
         assert len(http.post(path, content=b"{").headers["x-flexi-id"]) == 36
 
 
+@embedded_only("a listener that is not there")
 @pytest.mark.parametrize("own", [{"FLEXI_RPC_LISTEN": "", "FLEXI_GRPC_LISTEN": ""}], indirect=True)
 @pytest.mark.parametrize("via", ["rpc", "grpc"])
 def test_a_way_that_is_not_there_is_a_clear_400(own, via):
@@ -186,8 +188,8 @@ def test_authentication_is_never_only_accepted(http):
 
 
 def test_an_id_in_the_body_is_the_idempotency_key(http, unique):
-    first = post_log(http, unique, "x", id=unique, via="inproc")
-    again = post_log(http, unique, "x", headers={"Idempotency-Key": unique}, via="inproc")
+    first = post_log(http, unique, "x", id=unique, via=DIRECT)
+    again = post_log(http, unique, "x", headers={"Idempotency-Key": unique}, via=DIRECT)
     assert first.headers["x-flexi-id"] == again.headers["x-flexi-id"]
     assert again.headers["x-flexi-duplicate"] == "true"
 
@@ -197,9 +199,9 @@ def test_an_id_in_the_body_is_the_idempotency_key(http, unique):
 @pytest.fixture
 def failing_logins(own):
     """What must not be told apart, each with credentials that fail that way."""
-    add = run_cli("users", "add", "gone@example.com", "--data-dir", own.data_dir, stdin="verysecret\n")
+    add = own.users("add", "gone@example.com", stdin="verysecret\n")
     assert add.returncode == 0, add.stderr
-    disabled = run_cli("users", "disable", "gone@example.com", "--data-dir", own.data_dir)
+    disabled = own.users("disable", "gone@example.com")
     assert disabled.returncode == 0, disabled.stderr
     return {"wrong": {"email": "admin@example.com", "password": "wrong"}, "unknown": {"email": "nobody@example.com", "password": "verysecret"},
             "inactive": {"email": "gone@example.com", "password": "verysecret"}, "empty": {"email": "admin@example.com", "password": ""},
@@ -212,7 +214,7 @@ def test_every_failed_login_reads_the_same(own, failing_logins):
         seen = {}
         for credentials in failing_logins.values():
             answers = {"authenticate": client.post("/authenticate", json=credentials), "handle": client.post("/handle", json={"action": "auth", "auth": credentials})}
-            for via in ("inproc", "http", "grpc", "rpc", "amqp"):
+            for via in (DIRECT, "http", "grpc", "rpc", "amqp"):
                 answers[via] = client.post("/handle", json={"action": "auth", "via": via, "auth": credentials})
             for call, response in answers.items():
                 assert envelope(response, 401)["message"] == "invalid credentials", call
@@ -349,6 +351,7 @@ def test_search_takes_any_text(http, q):
     envelope(http.get("/logs", params={"q": q}), 200)
 
 
+@embedded_only("the mailbox: of what SMTP took no content is kept")
 def test_a_mail_can_be_read_and_deleted(http, unique):
     mail = MAIL | {"subject": f"{unique} größer", "message": "Hello <b>world</b> & co"}
     envelope(http.post("/send", json=mail), 202)
@@ -374,7 +377,7 @@ def test_release_without_a_mail_server_says_so(http, unique):
 def test_many_at_once(http, shared, unique):
     def one(number):
         with shared.client() as client:
-            return [envelope(post_log(client, unique, f"{number}-{i}", via="inproc"), 202) for i in range(20)]
+            return [envelope(post_log(client, unique, f"{number}-{i}", via=DIRECT), 202) for i in range(20)]
 
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         list(pool.map(one, range(16)))

@@ -11,6 +11,7 @@ import subprocess
 import threading
 import uuid
 
+import conftest
 import pytest
 from conftest import all_logs, envelope, eventually, post_log
 
@@ -83,7 +84,7 @@ class Load:
                     return  # nobody listens any more
 
 
-DIRECT = {"via": "inproc", "ack": "stored"}
+DIRECT = {"via": conftest.DIRECT, "ack": "stored"}
 QUEUE = {"via": "amqp"}
 QUEUE_STORED = {"via": "amqp", "ack": "stored"}
 

@@ -2,13 +2,13 @@
 """The same key is the same message, over every way."""
 
 import pytest
-from conftest import all_logs, envelope, eventually, post_log
+from conftest import DIRECT, INPROC, all_logs, envelope, eventually, post_log
 
 MAIL = {"from": "me@example.com", "to": "you@example.com", "subject": "Hello", "message": "Hello world!"}
 
 
-@pytest.mark.parametrize("first_via", ["inproc", "http", "amqp"])
-@pytest.mark.parametrize("second_via", ["inproc", "http"])
+@pytest.mark.parametrize("first_via", [INPROC, "http", "amqp"])
+@pytest.mark.parametrize("second_via", [INPROC, "http"])
 def test_a_log_is_stored_once_whatever_the_ways(http, unique, first_via, second_via):
     key = {"Idempotency-Key": unique}
     envelope(post_log(http, unique, "x", headers=key, via=first_via, ack="stored"), 202)
@@ -18,7 +18,7 @@ def test_a_log_is_stored_once_whatever_the_ways(http, unique, first_via, second_
     assert len(all_logs(http, name=unique)) == 1
 
 
-@pytest.mark.parametrize("via", ["inproc", "http", "amqp"])
+@pytest.mark.parametrize("via", [INPROC, "http", "amqp"])
 def test_another_payload_is_a_conflict(http, unique, via):
     key = {"Idempotency-Key": unique}
     first = post_log(http, unique, "x", headers=key, via=via, ack="stored")
@@ -42,7 +42,7 @@ def test_a_mail_is_sent_once(http, unique):
 
 def test_a_key_is_scoped_by_action(http, unique):
     key = {"Idempotency-Key": unique}
-    envelope(post_log(http, unique, "x", headers=key, via="inproc"), 202)
+    envelope(post_log(http, unique, "x", headers=key, via=DIRECT), 202)
     response = http.post("/handle", json={"action": "mail", "mail": MAIL | {"subject": unique}}, headers=key)
     envelope(response, 202)
     assert "x-flexi-duplicate" not in response.headers

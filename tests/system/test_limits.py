@@ -2,7 +2,7 @@
 """The broker's limits and keys hold whichever door of the process a request takes; who looks or administers is let in."""
 
 import pytest
-from conftest import EXAMPLE_USER, envelope, post_log
+from conftest import EXAMPLE_USER, INPROC, embedded_only, envelope, post_log
 
 MAIL = {"from": "me@example.com", "to": "you@example.com", "subject": "Hello", "message": "Hello world!"}
 LOG = {"name": "n", "data": "d"}
@@ -14,6 +14,7 @@ def rate(burst):
     return {"FLEXI_BROKER_RATE_LIMIT_PER_SECOND": "0.01", "FLEXI_BROKER_RATE_LIMIT_BURST": burst}
 
 
+@embedded_only("the doors of one process")
 @pytest.mark.parametrize("own", [rate(len(DOORS))], indirect=True)
 def test_all_doors_share_one_rate_limit(own):
     with own.client() as client:
@@ -28,6 +29,7 @@ def test_all_doors_share_one_rate_limit(own):
             envelope(client.get(path), 200)
 
 
+@embedded_only("the doors of one process")
 @pytest.mark.parametrize("own", [rate(4)], indirect=True)
 def test_a_call_that_leads_back_into_the_process_is_limited_once(own):
     with own.client() as client:
@@ -45,7 +47,7 @@ def test_nor_does_it_wait_for_its_own_place(own, via):
             envelope(post_log(client, "n", str(number), via=via, ack="stored"), 202)
 
 
-@pytest.mark.parametrize("via", ["amqp", "inproc", "http"])
+@pytest.mark.parametrize("via", [pytest.param("amqp", marks=embedded_only("the doors of one process")), INPROC, "http"])
 def test_a_key_is_one_message_at_every_door(http, unique, via):
     key = {"Idempotency-Key": unique}
     envelope(http.post("/log", json={"name": unique, "data": "first"}, headers=key), 202)
@@ -62,6 +64,7 @@ def test_a_key_of_the_brokers_holds_at_the_services_door(http, unique):
     envelope(http.post("/log", json={"name": unique, "data": "second"}, headers=key), 409)
 
 
+@embedded_only("the doors of one process")
 def test_direct_calls_are_counted(own):
     with own.client() as client:
         envelope(client.post("/log", json=LOG), 202)

@@ -9,13 +9,14 @@ import uuid
 import httpx
 import pytest
 import ways_in
-from conftest import EXAMPLE_USER, ROOT, all_logs, eventually
+from conftest import EXAMPLE_USER, ROOT, all_logs, embedded_only, eventually
 from test_custom_actions import Service, ask
 from test_receipts import part
 
 MATRIX = ROOT / "docs/matrix.md"
 ACTIONS = ["log", "mail", "auth"]
 ACKS = ["accepted", "stored"]
+pytestmark = embedded_only("starts what it compares itself, with RabbitMQ and without")
 ON = ["inproc", "http", "grpc", "rpc", "amqp", "auto"]
 WRITE = os.environ.get("FLEXI_WRITE_MATRIX") == "1"
 

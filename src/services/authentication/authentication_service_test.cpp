@@ -216,6 +216,7 @@ class StubbornStore final : public core::UserStore {
   core::awaitable<core::Result<core::User>> find_by_email(std::string email, core::CallContext c) override { return inner_.find_by_email(email, c); }
   core::awaitable<core::Result<core::User>> find(std::int64_t id, core::CallContext c) override { return inner_.find(id, c); }
   core::awaitable<core::Result<core::User>> insert(core::User user, core::CallContext c) override { return inner_.insert(user, c); }
+  core::awaitable<core::Result<core::Restored>> restore(core::User user, core::CallContext c) override { return inner_.restore(user, c); }
   core::awaitable<core::Result<void>> update(core::User user, core::CallContext c) override { return inner_.update(user, c); }
   core::awaitable<core::Result<void>> set_password_hash(std::int64_t id, std::string hash, core::CallContext c) override { return inner_.set_password_hash(id, hash, c); }
   core::awaitable<core::Result<void>> remove(std::int64_t id, core::CallContext c) override { return inner_.remove(id, c); }

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The product as six processes on real servers, in an Instance's place: authentication, logger, mail, listener, broker and front end. A
+test that asks for an instance gets this one where FLEXI_TEST_ON=services."""
+
+import concurrent.futures
+import contextlib
+import os
+import uuid
+
+import httpx
+import pytest
+from rabbitmq import Ports
+
+ON_SERVICES = os.environ.get("FLEXI_TEST_ON", "embedded") == "services"
+ROLES = ("authentication", "logger", "mail", "listener", "broker", "front-end")
+LISTENERS = {"authentication": ("HTTP", "GRPC", "RPC"), "logger": ("HTTP", "GRPC", "RPC"), "mail": ("HTTP", "GRPC", "RPC"), "broker": ("HTTP", "GRPC", "RPC"),
+             "listener": ("HTTP",), "front-end": ("HTTP",)}
+QUICK = {"FLEXI_AMQP_RETRY_DELAY": "20ms", "FLEXI_AMQP_RETRY_FACTOR": "1", "FLEXI_AMQP_MAX_ATTEMPTS": "3", "FLEXI_AMQP_MAX_RECONNECT_DELAY": "300ms",
+         "FLEXI_AMQP_RECONNECT_PATIENCE": "200ms", "FLEXI_SPOOL_MAX_RETRY_DELAY": "300ms"}
+# Enough attempts for a database that is being reached while the services start.
+PATIENT = QUICK | {"FLEXI_AMQP_RETRY_DELAY": "50ms", "FLEXI_AMQP_RETRY_FACTOR": "3", "FLEXI_AMQP_MAX_ATTEMPTS": "10"}
+SERVICE_OF = {"/authenticate": "authentication", "/log": "logger", "/send": "mail"}
+
+
+def role_of(method, path):
+    """Where the contract has a call."""
+    if path in SERVICE_OF:
+        return SERVICE_OF[path]
+    page = method in ("GET", "HEAD") and (path == "/" or path.startswith("/app/") or path == "/openapi.yaml")
+    return "front-end" if page else "broker"
+
+
+def embedded_only(why):
+    """Marks what is about the embedded default itself: with FLEXI_TEST_ON=services it is left out, and counted."""
+    return pytest.mark.embedded_only(why)
+
+
+# What differs in words only: a way straight to a service, the way inside one process as a parameter, what the queue is called.
+DIRECT = "http" if ON_SERVICES else "inproc"
+INPROC = pytest.param("inproc", marks=embedded_only("a way inside one process"))
+QUEUE_WAY = "amqp" if ON_SERVICES else "amqp;queue=embedded"
+
+
+class Router(httpx.BaseTransport):
+    """Sends each call to the process that owns it."""
+
+    def __init__(self, services, **options):
+        self.services, self.inner = services, httpx.HTTPTransport(trust_env=False, **options)
+
+    def handle_request(self, request):
+        part = self.services.parts[role_of(request.method, request.url.path)]
+        request.url = request.url.copy_with(port=part.port)
+        return self.inner.handle_request(request)
+
+    def close(self):
+        self.inner.close()
+
+
+class Destinations:
+    """Databases, a virtual host and a mail catcher of one system's own, on the servers of this run."""
+
+    def __init__(self, request):
+        from smtp_support import SmtpServer
+        self.rabbitmq = request.getfixturevalue("rabbitmq")
+        self.vhost = "test-" + uuid.uuid4().hex
+        self.amqp_url = self.rabbitmq.add_vhost(self.vhost)
+        self.postgresql, self.mongodb = request.getfixturevalue("postgresql"), request.getfixturevalue("mongodb")
+        self.users = self.postgresql.add_database()
+        self.dsn = self.postgresql.dsn_of(self.users)
+        self.logs = "test-" + uuid.uuid4().hex
+        self.smtp = SmtpServer()
+        self.settings = {"authentication": {"DSN": self.dsn}, "logger": {"MONGO_URI": self.mongodb.url, "FLEXI_MONGO_DATABASE": self.logs},
+                         "mail": {"MAIL_HOST": "127.0.0.1", "MAIL_PORT": self.smtp.port}, "listener": {"AMQP_URI": self.amqp_url}, "broker": {"AMQP_URI": self.amqp_url},
+                         "front-end": {}}
+
+    def close(self):
+        self.smtp.stop()
+        self.rabbitmq.delete_vhost(self.vhost)
+        self.postgresql.delete_database(self.users)
+        with contextlib.closing(self.mongodb.client()) as client:
+            client.drop_database(self.logs)
+
+
+class Services:
+    """What Instance is, from outside."""
+
+    def __init__(self, make_part, folder, destinations, settings=None):
+        self.folder, self.destinations, self.settings = folder, destinations, settings or {}
+        self.ports = Ports()
+        listen = {role: {name: f"127.0.0.1:{self.ports.take()}" for name in names} for role, names in LISTENERS.items()}
+        peers = {f"FLEXI_PEERS_{role.upper()}": ",".join(f"{name.lower()}://{listen[role][name]}" for name in ("HTTP", "GRPC", "RPC"))
+                 for role in ("authentication", "logger", "mail")}
+        self.parts = {}
+        for role in ROLES:
+            own = {f"FLEXI_{name}_LISTEN": address for name, address in listen[role].items()} | {"FLEXI_DATA_DIR": folder / role / "data"} | PATIENT | peers
+            if role == "front-end":
+                own["BROKER_URL"] = f"http://{listen['broker']['HTTP']}"
+            (folder / role).mkdir(parents=True, exist_ok=True)
+            part = make_part(folder / role, settings=own | destinations.settings[role] | self.settings, role=role)
+            part.settings = {name: value for name, value in part.settings.items() if name not in ("FLEXI_GRPC_LISTEN", "FLEXI_RPC_LISTEN")} if len(LISTENERS[role]) == 1 else part.settings
+            self.parts[role] = part
+
+    def each(self, act, parts=None):
+        """All at once: they come up, and go, in any order."""
+        with concurrent.futures.ThreadPoolExecutor(len(ROLES)) as pool:
+            for done in [pool.submit(act, part) for part in parts or self.parts.values()]:
+                done.result()
+
+    def start(self):
+        from conftest import eventually
+        self.each(lambda part: part.start())
+        for role in ROLES:
+            with self.parts[role].client() as client:
+                eventually(lambda: client.get("/readyz").status_code == 200, f"the {role} is ready", seconds=60)
+        if not self.has_token():
+            with self.parts["authentication"].client() as client:
+                eventually(lambda: client.get("/users").json().get("data"), "the example user is there", seconds=60)
+        return self
+
+    def has_token(self):
+        return "FLEXI_ADMIN_TOKEN_ALWAYS" in self.settings
+
+    @property
+    def broker(self):
+        return self.parts["broker"]
+
+    @property
+    def url(self):
+        return self.broker.url
+
+    @property
+    def port(self):
+        return self.broker.port
+
+    @property
+    def log_files(self):
+        return [file for part in self.parts.values() for file in part.log_files]
+
+    @property
+    def data_dirs(self):
+        return [part.data_dirs[0] for part in self.parts.values()]
+
+    def users(self, *arguments, stdin=""):
+        """`flexiconnect users …` on this system's accounts."""
+        from conftest import run_cli
+        return run_cli("users", *arguments, stdin=stdin, settings=self.destinations.settings["authentication"])
+
+    def client(self, **options):
+        return httpx.Client(base_url=self.url, timeout=30, transport=Router(self, **{name: options.pop(name) for name in ("http2", "verify") if name in options}), **options)
+
+    def at(self, path):
+        return self.parts[role_of("POST", path)]
+
+    def kill(self):
+        for part in self.parts.values():
+            part.kill()
+
+    def terminate(self):
+        running = [part for part in self.parts.values() if part.running()]
+        if running:
+            self.each(lambda part: part.terminate(), running)
+
+    def running(self):
+        return any(part.running() for part in self.parts.values())
+
+    def log(self):
+        return "\n".join(part.log() for part in self.parts.values())
+
+
+def leave_out(config, items):
+    """Of a run on services: what is embedded_only, and what starts nothing that would differ."""
+    reasons, kept, left = {}, [], []
+    for item in items:
+        mark = item.get_closest_marker("embedded_only")
+        why = mark.args[0] if mark else None if {"own", "shared", "make_instance"} & set(item.fixturenames) else "starts no instance"
+        (left if why else kept).append(item)
+        if why:
+            reasons[why] = reasons.get(why, 0) + 1
+    items[:] = kept
+    config.flexi_left_out = reasons
+    if left:
+        config.hook.pytest_deselected(items=left)
+
+
+def summary(config):
+    """For the last lines of a run."""
+    reasons = getattr(config, "flexi_left_out", {})
+    return [f"on services not run: {count}: {why}" for why, count in sorted(reasons.items(), key=lambda item: -item[1])]
