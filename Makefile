@@ -34,7 +34,7 @@ test: deps-test $(BUILD)/build.ninja ## build everything and run every test; the
 	@ninja -C $(BUILD)
 	@tools/run-tests $(BUILD)
 
-test-services: deps-test build ## the whole system suite on real PostgreSQL, RabbitMQ, MongoDB and SMTP, each service a process (make test runs a part of it so)
+test-services: deps-test build ## the system suite on real PostgreSQL, RabbitMQ, MongoDB and SMTP, each service a process (a part of make test)
 	@FLEXI_TEST_ON=services FLEXI_BINARY=$(BUILD)/flexiconnect /usr/bin/python3 -m pytest tests/system -n "$$(nproc)" -q -p no:cacheprovider -rs $(ARGS)
 
 matrix: deps-test build ## write docs/matrix.md: every action by every way, as a test sees it

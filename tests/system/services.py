@@ -167,12 +167,41 @@ class Services:
         return "\n".join(part.log() for part in self.parts.values())
 
 
+# Whole files, and single cases, that are left out likewise.
+ONE_PROCESS, OWN, FILES, MAILBOX = "the doors of one process", "starts its processes itself", "the embedded store's files", "the mailbox"
+LEFT_OUT = {
+    **dict.fromkeys(("test_amqp.py", "test_amqp_outage.py", "test_amqp_tls.py", "test_ledger_rabbitmq.py", "test_custom_targets.py", "test_mongodb.py", "test_postgresql.py",
+                     "test_sent_mails_postgresql.py", "test_smtp.py", "test_page_elsewhere.py"), OWN),
+    **dict.fromkeys(("test_durability.py", "test_failures_in_log.py", "test_upgrade.py", "test_transfer.py", "test_cli.py", "test_accounts.py"), FILES),
+    **dict.fromkeys(("test_system.py", "test_stop.py", "test_grpc.py", "test_grpc_peers.py", "test_grpc_product.py", "test_grpc_h2spec.py", "test_page.py", "test_custom_actions.py"),
+                    ONE_PROCESS),
+    "test_mail_release.py": MAILBOX,
+    "test_openapi.py::test_every_operation_answers_as_documented[post-/actions/{action}]": ONE_PROCESS,
+    "test_openapi.py::test_every_operation_answers_as_documented[get-/mails": MAILBOX,
+    "test_openapi.py::test_every_operation_answers_as_documented[delete-/mails": MAILBOX,
+    "test_openapi.py::test_what_is_deleted_answers_as_documented": MAILBOX,
+    "test_openapi.py::test_other_methods_are_refused_with_the_documented_ones[/]": ONE_PROCESS,
+    "test_openapi.py::test_other_methods_are_refused_with_the_documented_ones[/actions/{action}]": ONE_PROCESS,
+    "test_openapi.py::test_other_methods_are_refused_with_the_documented_ones[/openapi.yaml]": ONE_PROCESS,
+    "test_security.py::test_administration_does_not_pass_as_a_message": ONE_PROCESS,
+    "test_security.py::test_a_proxy_that_says_nothing_is_no_administrator": ONE_PROCESS,
+}
+
+
+def why_left_out(item):
+    if mark := item.get_closest_marker("embedded_only"):
+        return mark.args[0]
+    name = f"{item.path.name}::{item.name}"
+    if why := next((why for key, why in LEFT_OUT.items() if name.startswith(key)), None):
+        return why
+    return None if {"own", "shared", "make_instance"} & set(item.fixturenames) else "starts no instance"
+
+
 def leave_out(config, items):
     """Of a run on services: what is embedded_only, and what starts nothing that would differ."""
     reasons, kept, left = {}, [], []
     for item in items:
-        mark = item.get_closest_marker("embedded_only")
-        why = mark.args[0] if mark else None if {"own", "shared", "make_instance"} & set(item.fixturenames) else "starts no instance"
+        why = why_left_out(item)
         (left if why else kept).append(item)
         if why:
             reasons[why] = reasons.get(why, 0) + 1

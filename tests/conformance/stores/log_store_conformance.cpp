@@ -129,6 +129,25 @@ TEST_P(LogStoreConformance, TheSameIdAgainIsADuplicateOrAConflict) {
   EXPECT_EQ(records[0].created_at, at(0));
 }
 
+TEST_P(LogStoreConformance, WhatIsMovedHereIsThereOnceAsItWas) {
+  core::LogRecord record{core::MessageId::generate(), "moved", "a", at(0), at(1)};
+  record.hops = "broker@1700000000123456";
+  record.via = core::Via::grpc;
+  record.moved = true;
+  const auto append = [&] { return wait(store->logs().append(record, {})); };
+  EXPECT_EQ(append().value(), Appended::stored);
+  EXPECT_EQ(append().value(), Appended::duplicate);
+  const auto found = wait(store->logs().find(record.id, {})).value();
+  EXPECT_EQ(found.record.data, "a");
+  EXPECT_EQ(found.record.created_at, at(0));
+  EXPECT_EQ(found.record.updated_at, at(1));
+  EXPECT_EQ(found.record.hops, record.hops);
+  EXPECT_EQ(found.record.via, record.via);
+  EXPECT_EQ(found.duplicates.value_or(0), 0u) << "it came once";
+  record.data = "b";
+  EXPECT_EQ(append().error().kind, ErrorKind::conflict);
+}
+
 TEST_P(LogStoreConformance, OfManyWhoWriteTheSameIdOneWins) {
   const auto id = core::MessageId::generate();
   std::vector<core::awaitable<core::Result<Appended>>> racers;
