@@ -44,10 +44,9 @@ class UserStore {
   /// Writes e-mail, names and active; not the password.
   virtual awaitable<Result<void>> update(User user, CallContext context) = 0;
   virtual awaitable<Result<void>> set_password_hash(std::int64_t id, std::string hash, CallContext context) = 0;
-  /// Writes `hash` only where `expected` still stands: a reset that came between wins. A store that can does so in one
-  /// statement; this one looks and then writes.
+  /// Writes `hash` only where `expected` still stands: a reset that came between wins.
   /// @return conflict where it does not
-  virtual awaitable<Result<void>> replace_password_hash(std::int64_t id, std::string expected, std::string hash, CallContext context);
+  virtual awaitable<Result<void>> replace_password_hash(std::int64_t id, std::string expected, std::string hash, CallContext context) = 0;
   virtual awaitable<Result<void>> remove(std::int64_t id, CallContext context) = 0;
 };
 

@@ -40,6 +40,9 @@ constexpr Statement kUpdate{"flexi_users_update",
                             "updated_at = $6::timestamp WHERE id = $1::bigint AND (coalesce(email, '') = $2::text OR NOT EXISTS (SELECT FROM taken)) RETURNING id) "
                             "SELECT (SELECT count(*) FROM done), EXISTS (SELECT FROM public.users WHERE id = $1::bigint)"};
 constexpr Statement kSetPassword{"flexi_users_set_password", "UPDATE public.users SET password = $2::text, updated_at = $3::timestamp WHERE id = $1::bigint"};
+constexpr Statement kReplacePassword{"flexi_users_replace_password",
+                                     "WITH done AS (UPDATE public.users SET password = $3::text, updated_at = $4::timestamp WHERE id = $1::bigint AND password = $2::text "
+                                     "RETURNING id) SELECT (SELECT count(*) FROM done), EXISTS (SELECT FROM public.users WHERE id = $1::bigint)"};
 constexpr Statement kRemove{"flexi_users_remove", "DELETE FROM public.users WHERE id = $1::bigint"};
 constexpr Statement kLockRestores{"flexi_users_lock_restores", "SELECT pg_advisory_xact_lock(hashtextextended('flexi.users.restore', 0))"};
 constexpr Statement kRestore{"flexi_users_restore",
@@ -175,6 +178,17 @@ class PostgresUserStore final : public core::UserStore {
     if (!runtime::postgres::is_text(hash)) co_return no_text();
     Query query{&kSetPassword, {number(id), text(std::move(hash)), time(now())}};
     co_return co_await touch_one(std::move(query), std::move(context));
+  }
+
+  awaitable<Result<void>> replace_password_hash(std::int64_t id, std::string expected, std::string hash, CallContext context) override {
+    if (!runtime::postgres::is_text(hash)) co_return no_text();
+    Query query{&kReplacePassword, {number(id), text(std::move(expected)), text(std::move(hash)), time(now())}};
+    auto rows = co_await database_.write(one(std::move(query)), std::move(context));
+    if (!rows) co_return rows.error();
+    const auto& said = rows.value().front();
+    if (said.integer(0, 0) > 0) co_return core::ok();
+    if (said.integer(0, 1) == 0) co_return no_such_user();
+    co_return core::conflict("the password has been changed meanwhile");
   }
 
   awaitable<Result<void>> remove(std::int64_t id, CallContext context) override {
