@@ -179,6 +179,16 @@ def test_what_can_not_be_sent_is_refused_and_named(sending, smtp, fields, names)
     assert smtp.all_taken() == []
 
 
+def test_the_command_line_sends_them_too(make_sending, smtp, templates):
+    instance = make_sending(smtp.port, FLEXI_MAIL_TEMPLATES_DIR=templates).start()
+    by_fields = run_cli("send", "mail", "--url", instance.url, "to=you@example.com", "cc=c@example.com", "reply_to=r@example.com", "subject=s", "message=m", "template=welcome")
+    assert by_fields.returncode == 0, by_fields.stderr
+    assert smtp.taken()["rcpt_tos"] == ["you@example.com", "c@example.com"]
+    whole = run_cli("send", "mail", "--url", instance.url, "--payload", json.dumps(WHOLE))
+    assert whole.returncode == 0, whole.stderr
+    check_whole(smtp.taken())
+
+
 def test_half_a_pair_of_templates_is_reported_at_the_start(templates):
     (templates / "invoice.html").write_text("x")
     checked = run_cli("check-config", settings={"FLEXI_MAIL_TEMPLATES_DIR": templates})

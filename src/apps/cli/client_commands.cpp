@@ -30,7 +30,9 @@ core::Result<void> check_fields(const SendOptions& options, const json::object& 
     std::string_view action;
     std::vector<std::string_view> names;
   };
-  static const Fields kContract[] = {{"log", {"name", "data"}}, {"mail", {"from", "to", "subject", "message"}}, {"auth", {"email", "password"}}};
+  static const Fields kContract[] = {{"log", {"name", "data"}},
+                                     {"mail", {"from", "to", "cc", "bcc", "reply_to", "subject", "message", "template"}},  // the rest is no text: --payload
+                                     {"auth", {"email", "password"}}};
   for (auto& [action, names] : kContract) {
     if (action != options.action) continue;
     for (auto& [field, value] : payload) {
