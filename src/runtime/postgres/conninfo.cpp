@@ -83,7 +83,8 @@ bool Conninfo::Host::wants_resolving() const {
 core::Result<Conninfo> Conninfo::parse(const std::string& dsn) {
   // libpq's own words repeat what it could not read, which may be the password.
   const auto wrong = core::invalid_argument(
-      "is no connection string of PostgreSQL: \"host=postgres port=5432 user=u password=p dbname=users sslmode=prefer\" or postgresql://u:p@postgres:5432/users");
+      "is no connection string of PostgreSQL: \"host=postgres port=5432 user=u password=p dbname=users sslmode=prefer\" or "
+      "postgresql://u:p@postgres:5432/users");
   if (dsn.find('\0') != dsn.npos) return wrong;
   char* words = nullptr;
   std::unique_ptr<PQconninfoOption, void (*)(PQconninfoOption*)> options(PQconninfoParse(without_meaningless(dsn).c_str(), &words), PQconninfoFree);
@@ -96,11 +97,11 @@ core::Result<Conninfo> Conninfo::parse(const std::string& dsn) {
   const auto addresses = split(value_or_environment(info.values, "hostaddr", "PGHOSTADDR"));
   const auto ports = split(value_or_environment(info.values, "port", "PGPORT"));
   const auto count = std::max(names.size(), addresses.size());
-  const bool fits = (names.size() == count || names == std::vector<std::string>{""}) && (addresses.size() == count || addresses == std::vector<std::string>{""}) &&
-                    (ports.size() == count || ports.size() == 1);
+  const auto fits_or_is_empty = [count](auto& list) { return list.size() == count || list == std::vector<std::string>{""}; };
+  const bool fits = fits_or_is_empty(names) && fits_or_is_empty(addresses) && (ports.size() == count || ports.size() == 1);
   if (!fits) return core::invalid_argument("names several hosts, and not as many addresses or ports: give one port, or one for each host");
   for (std::size_t i = 0; i < count; ++i)
-    info.hosts.push_back({names.size() == count ? names[i] : "", addresses.size() == count ? addresses[i] : "", ports.size() == 1 ? ports[0] : ports[i]});
+    info.hosts.push_back({names.size() == count ? names[i] : "", addresses.size() == count ? addresses[i] : "", ports[ports.size() == 1 ? 0 : i]});
   return info;
 }
 

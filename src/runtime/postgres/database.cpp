@@ -12,7 +12,8 @@ namespace flexi::runtime::postgres {
 
 namespace asio = boost::asio;
 
-Database::Database(PostgresOptions options, asio::any_io_executor home, LogSink& log, Metrics& metrics, std::function<void(const core::Error*)> on_health)
+Database::Database(PostgresOptions options, asio::any_io_executor home, LogSink& log, Metrics& metrics,
+                   std::function<void(const core::Error*)> on_health)
     : impl_(std::make_shared<Impl>(std::move(options), std::move(home), log, metrics, std::move(on_health))) {}
 Database::~Database() = default;
 

@@ -19,7 +19,7 @@ namespace flexi::runtime::postgres {
 /// One PostgreSQL, over a few connections that are made as they are wanted and made again when they break. Statements are prepared once a
 /// connection and pipelined: what arrives in one turn of the loop is one round trip. Until the schemas are there, and while the server is
 /// away, calls are `unavailable`; nothing is tried twice.
-/// Lifetime/threads: calls from any thread; start() and stop() on `home`'s thread or before it runs; stop() before it is destroyed; outlives its calls
+/// Lifetime/threads: calls and start() from any thread; stop() on `home`'s thread and before it is destroyed; outlives its calls
 class Database {
  public:
   /// @param home      whose thread does all the work

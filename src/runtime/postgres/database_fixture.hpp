@@ -18,7 +18,9 @@ class DatabaseFixture {
  public:
   ~DatabaseFixture() { close(); }
 
-  PostgresOptions options() const { return {.dsn = fresh.dsn(), .reconnect_delay = std::chrono::milliseconds(20), .max_reconnect_delay = std::chrono::milliseconds(100)}; }
+  PostgresOptions options() const {
+    return {.dsn = fresh.dsn(), .reconnect_delay = std::chrono::milliseconds(20), .max_reconnect_delay = std::chrono::milliseconds(100)};
+  }
   void open(PostgresOptions with, std::vector<Schema> schemas = {}) {
     auto heard = [this](const core::Error* error) {
       std::lock_guard lock(mutex_);
@@ -44,7 +46,9 @@ class DatabaseFixture {
   template <class T>
   T wait(core::awaitable<T> work) {
     std::optional<T> result;
-    shards.run([](core::awaitable<T> inner, std::optional<T>& out) -> core::awaitable<void> { out.emplace(co_await std::move(inner)); }(std::move(work), result));
+    shards.run([](core::awaitable<T> inner, std::optional<T>& out) -> core::awaitable<void> {
+      out.emplace(co_await std::move(inner));
+    }(std::move(work), result));
     return std::move(*result);
   }
   /// As an ingress does: whoever is late is cancelled. @return none: it was
@@ -61,7 +65,9 @@ class DatabaseFixture {
   }
   template <class T>
   std::vector<std::future<T>> start_all(std::vector<core::awaitable<T>> works) {
-    auto keep = [](core::awaitable<T> work, std::shared_ptr<std::promise<T>> answer) -> core::awaitable<void> { answer->set_value(co_await std::move(work)); };
+    auto keep = [](core::awaitable<T> work, std::shared_ptr<std::promise<T>> answer) -> core::awaitable<void> {
+      answer->set_value(co_await std::move(work));
+    };
     std::vector<std::future<T>> futures;
     for (auto& work : works) {
       auto answer = std::make_shared<std::promise<T>>();

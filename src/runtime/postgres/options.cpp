@@ -8,13 +8,15 @@ namespace flexi::runtime::postgres {
 using std::chrono::milliseconds;
 
 void PostgresOptions::describe(OptionVisitor& v) {
-  v.field("dsn", dsn, "PostgreSQL, as libpq takes it: \"host=postgres port=5432 user=u password=p dbname=users sslmode=disable\" or postgresql://u:p@postgres/users",
+  v.field("dsn", dsn, "PostgreSQL, as libpq takes it: \"host=postgres port=5432 user=u password=p dbname=users sslmode=disable\" or "
+          "postgresql://u:p@postgres/users",
           {.secret = OptionVisitor::Secret::yes, .also_env = "DSN"});
   v.field("connections", connections, "Connections of this process, at most; half of them are for writes");
   v.field("pipeline_depth", pipeline_depth, "Statements sent over one connection and not yet answered");
   v.field("queue_limit", queue_limit, "Reads, and writes, under way; one more is refused with 429");
   v.field("connect_timeout", connect_timeout, "For one address to be reached, TLS and login included");
-  v.field("statement_timeout", statement_timeout, "After which PostgreSQL gives a statement up; one that answers nothing for 2 s more loses its connection");
+  v.field("statement_timeout", statement_timeout,
+          "After which PostgreSQL gives a statement up; one that answers nothing for 2 s more loses its connection");
   v.field("reconnect_delay", reconnect_delay, "First pause before connecting again");
   v.field("max_reconnect_delay", max_reconnect_delay, "Longest pause before connecting again");
 }

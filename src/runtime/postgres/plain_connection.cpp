@@ -153,7 +153,8 @@ core::awaitable<PlainConnection::Opened> PlainConnection::open(asio::any_io_exec
     if (state != PGRES_POLLING_OK) {
       last = state == PGRES_POLLING_FAILED
                  ? failure_of(connection.get())
-                 : ConnectFailure{to_error("", where + " (" + target.host.address + ") did not answer within " + std::to_string(options.connect_timeout.count()) + " ms")};
+                 : ConnectFailure{to_error("", where + " (" + target.host.address + ") did not answer within " +
+                                                   std::to_string(options.connect_timeout.count()) + " ms")};
       if (last.refused_login) co_return last;  // as libpq: the other hosts would refuse it, too
       continue;
     }
@@ -162,7 +163,8 @@ core::awaitable<PlainConnection::Opened> PlainConnection::open(asio::any_io_exec
     auto opened = std::make_unique<PlainConnection>(executor, std::move(connection));
     auto set = co_await opened->run(session_settings(options), options.connect_timeout);
     // A backend whose client has gone ends, rather than wait for a lock on. Unknown before version 14.
-    if (set && PQserverVersion(opened->connection_.get()) >= 140000) (void)co_await opened->run("SET client_connection_check_interval = 1000", options.connect_timeout);
+    if (set && PQserverVersion(opened->connection_.get()) >= 140000)
+      (void)co_await opened->run("SET client_connection_check_interval = 1000", options.connect_timeout);
     if (set) co_return Opened(std::move(opened));
     last = {set.error()};
   }

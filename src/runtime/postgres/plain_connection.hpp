@@ -34,7 +34,8 @@ class PlainConnection {
   using Opened = std::variant<std::unique_ptr<PlainConnection>, ConnectFailure>;
   static core::awaitable<Opened> open(boost::asio::any_io_executor executor, PostgresOptions options);
 
-  PlainConnection(boost::asio::any_io_executor executor, ConnectionPtr connection) : executor_(std::move(executor)), connection_(std::move(connection)) {}
+  PlainConnection(boost::asio::any_io_executor executor, ConnectionPtr connection)
+      : executor_(std::move(executor)), connection_(std::move(connection)) {}
 
   static constexpr std::chrono::milliseconds kForever{-1};
   /// Several statements with ';' between, as one transaction unless they say otherwise; text results.

@@ -27,7 +27,8 @@ constexpr const char* kHeldUp = "held up by a call that nobody waits for any mor
 
 }  // namespace
 
-Database::Impl::Impl(PostgresOptions options, asio::any_io_executor home, LogSink& log, Metrics& metrics, std::function<void(const core::Error*)> on_health)
+Database::Impl::Impl(PostgresOptions options, asio::any_io_executor home, LogSink& log, Metrics& metrics,
+                     std::function<void(const core::Error*)> on_health)
     : options_(std::move(options)), home_(home), log_(log), on_health_(std::move(on_health)),
       connections_(metrics.gauge("flexi_postgres_connections", "Connections to PostgreSQL that are open")),
       failures_(metrics.counter("flexi_postgres_connect_failures_total", "Attempts to connect to PostgreSQL that failed")),
@@ -59,7 +60,8 @@ core::awaitable<void> Database::Impl::stop() {
 
 // --- calls -----------------------------------------------------------------------------------------------------------------------------
 
-core::awaitable<core::Result<std::vector<Rows>>> Database::Impl::call(std::shared_ptr<Impl> self, std::vector<Query> queries, bool write, core::CallContext context) {
+core::awaitable<core::Result<std::vector<Rows>>> Database::Impl::call(std::shared_ptr<Impl> self, std::vector<Query> queries, bool write,
+                                                                      core::CallContext context) {
   if (context.expired()) co_return cancelled_error(core::Sent::no);
   auto left = std::make_shared<std::atomic<bool>>(false);
   auto made = std::make_unique<Call>();

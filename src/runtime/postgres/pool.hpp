@@ -17,7 +17,8 @@ class Database::Impl : public std::enable_shared_from_this<Impl> {
   void add(Schema schema) { schemas_.push_back(std::move(schema)); }
   void start();
   core::awaitable<void> stop();
-  static core::awaitable<core::Result<std::vector<Rows>>> call(std::shared_ptr<Impl> self, std::vector<Query> queries, bool write, core::CallContext context);
+  static core::awaitable<core::Result<std::vector<Rows>>> call(std::shared_ptr<Impl> self, std::vector<Query> queries, bool write,
+                                                               core::CallContext context);
   std::size_t writes_under_way() const { return writes_.under_way; }
 
  private:

@@ -72,7 +72,8 @@ bool is_text(std::string_view value) {
       if ((static_cast<unsigned char>(value[i + k]) & 0xc0) != 0x80) return false;
     const auto second = length > 1 ? static_cast<unsigned char>(value[i + 1]) : 0;
     // Overlong forms, surrogates, beyond U+10FFFF. Source: RFC 3629 section 4
-    if ((lead == 0xe0 && second < 0xa0) || (lead == 0xed && second > 0x9f) || (lead == 0xf0 && second < 0x90) || (lead == 0xf4 && second > 0x8f)) return false;
+    if ((lead == 0xe0 && second < 0xa0) || (lead == 0xed && second > 0x9f)) return false;
+    if ((lead == 0xf0 && second < 0x90) || (lead == 0xf4 && second > 0x8f)) return false;
     i += length;
   }
   return true;

@@ -58,7 +58,8 @@ bool lacks_any(const std::vector<Schema>& schemas, const std::map<std::string, s
 }
 
 core::awaitable<Result<void>> apply(PlainConnection& connection, std::string component, Migration step) {
-  const auto record = "INSERT INTO public.flexi_migrations(component, version) VALUES (" + quoted(component) + ", " + std::to_string(step.version) + ")";
+  const auto record =
+      "INSERT INTO public.flexi_migrations(component, version) VALUES (" + quoted(component) + ", " + std::to_string(step.version) + ")";
   auto applied = co_await connection.run("BEGIN; " + std::string(step.sql) + "; " + record + "; COMMIT", kPatience);
   if (!applied) co_return applied.error();
   co_return core::ok();
@@ -111,8 +112,9 @@ core::awaitable<Result<void>> make(PlainConnection& connection, ConcurrentIndex 
   auto made = co_await state_of(connection, index.name);
   if (made && made.value() == 'i') {
     log.info("an index whose making broke off is made again", {{"index", index.name}});
-    if (auto dropped = co_await connection.run("DROP INDEX CONCURRENTLY IF EXISTS public." + index.name, PlainConnection::kForever); !dropped) made = dropped.error();
-    else made = '-';
+    auto dropped = co_await connection.run("DROP INDEX CONCURRENTLY IF EXISTS public." + index.name, PlainConnection::kForever);
+    if (dropped) made = '-';
+    else made = dropped.error();
   }
   core::Result<void> result = core::ok();
   if (made && made.value() == '-') {
@@ -159,7 +161,8 @@ core::awaitable<Result<void>> finish_schemas(PlainConnection& connection, const 
       auto made = co_await make(connection, index, log);
       if (made) continue;
       if (is_lost(made.error())) co_return made.error();
-      log.warning("an index can't be made: look-ups read the whole table", {{"index", index.name}, {"on", index.on}, {"detail", made.error().detail}});
+      log.warning("an index can't be made: look-ups read the whole table",
+                  {{"index", index.name}, {"on", index.on}, {"detail", made.error().detail}});
     }
     for (auto& notice : schema.notices) {
       auto rows = co_await connection.ask(notice.sql, {}, PlainConnection::kForever);

@@ -16,7 +16,7 @@ namespace flexi::runtime::postgres {
 struct Call {
   std::vector<Query> queries;
   bool write = false;
-  unsigned again = 0;  ///< how often it was sent again, because another's error aborted it or it was not prepared: then with a PQpipelineSync of its own
+  unsigned again = 0;  ///< how often it was sent again (another's error aborted it, or it was not prepared): then with a sync of its own
   core::CallContext::Clock::time_point deadline{};
   std::shared_ptr<Completion<std::vector<Rows>>> waiter;
   std::shared_ptr<std::atomic<bool>> left;  ///< the caller has: nobody wants the answer

@@ -22,48 +22,63 @@ enum Stored : std::int64_t { sending = 0, sent_ = 1, unsent = 2 };
 // Free are: a new id, what was given back (then also for another mail), and the same mail whose lease is over. A row that is none of these is
 // locked all the same until the end of the transaction, so that what follows sees it as it was judged.
 // Source: PostgreSQL manual, INSERT, "ON CONFLICT Clause"
-constexpr Statement kClaim{
-    "flexi_mails_claim",
-    "INSERT INTO public.flexi_sent_mails AS m (id, digest, state, at, lease_until, token, attempts, accepted_at, via, published, trace_id, hops, sender, recipients, subject) "
-    "VALUES ($1::text, $2::bytea, 0, clock_timestamp(), clock_timestamp() + $3::bigint * interval '1 millisecond', 1, 1, $4::timestamptz, $5::text, $6::boolean, $7::bytea, "
-    "$8::text, $9::text, $10::text, $11::text) ON CONFLICT (id) DO UPDATE SET digest = excluded.digest, state = 0, at = excluded.at, lease_until = excluded.lease_until, "
-    "token = m.token + 1, attempts = CASE WHEN m.digest = excluded.digest THEN m.attempts + 1 ELSE 1 END, accepted_at = excluded.accepted_at, via = excluded.via, "
-    "published = excluded.published, trace_id = excluded.trace_id, hops = excluded.hops, sender = excluded.sender, recipients = excluded.recipients, subject = excluded.subject "
-    "WHERE m.state = 2 OR (m.state = 0 AND m.digest = excluded.digest AND m.lease_until <= clock_timestamp()) RETURNING token"};
-constexpr Statement kLook{"flexi_mails_look", "SELECT digest, state, ceil(extract(epoch FROM lease_until - clock_timestamp()) * 1000)::bigint "
-                                              "FROM public.flexi_sent_mails WHERE id = $1::text"};
+constexpr Statement kClaim{"flexi_mails_claim", R"(
+  INSERT INTO public.flexi_sent_mails AS m
+    (id, digest, state, at, lease_until, token, attempts, accepted_at, via, published, trace_id, hops, sender, recipients, subject)
+  VALUES ($1::text, $2::bytea, 0, clock_timestamp(), clock_timestamp() + $3::bigint * interval '1 millisecond', 1, 1, $4::timestamptz, $5::text,
+    $6::boolean, $7::bytea, $8::text, $9::text, $10::text, $11::text)
+  ON CONFLICT (id) DO UPDATE SET
+    digest = excluded.digest, state = 0, at = excluded.at, lease_until = excluded.lease_until, token = m.token + 1,
+    attempts = CASE WHEN m.digest = excluded.digest THEN m.attempts + 1 ELSE 1 END, accepted_at = excluded.accepted_at, via = excluded.via,
+    published = excluded.published, trace_id = excluded.trace_id, hops = excluded.hops, sender = excluded.sender,
+    recipients = excluded.recipients, subject = excluded.subject
+  WHERE m.state = 2 OR (m.state = 0 AND m.digest = excluded.digest AND m.lease_until <= clock_timestamp())
+  RETURNING token)"};
+constexpr Statement kLook{"flexi_mails_look", R"(
+  SELECT digest, state, ceil(extract(epoch FROM lease_until - clock_timestamp()) * 1000)::bigint FROM public.flexi_sent_mails WHERE id = $1::text)"};
 // Accepted once more by a publisher that counts for itself: the id is one all the same, so it is taken off, once per acceptance (the row of repeats
 // holds the last that was). Does nothing unless this very mail is sent.
-constexpr Statement kRepeat{
-    "flexi_mails_repeat",
-    "WITH first AS (SELECT via, accepted_at FROM public.flexi_sent_mails WHERE id = $1::text AND state = 1 AND digest = $2::bytea), "
-    "off AS (SELECT $3::boolean AND NOT (f.via = $4::text AND f.accepted_at = $5::timestamptz) AND NOT EXISTS (SELECT FROM public.flexi_ledger_repeats r "
-    "WHERE r.action = 'mail' AND r.id = $1::text AND r.via = $4::text AND r.accepted_at = $5::timestamptz) AS taken FROM first f), "
-    "noted AS (INSERT INTO public.flexi_ledger_repeats AS r (action, id, count, via, accepted_at, last_at) "
-    "SELECT 'mail', $1::text, 1, CASE WHEN taken THEN $4::text ELSE '' END, $5::timestamptz, now() FROM off "
-    "ON CONFLICT (action, id) DO UPDATE SET count = r.count + 1, last_at = excluded.last_at, via = CASE WHEN excluded.via <> '' THEN excluded.via ELSE r.via END, "
-    "accepted_at = CASE WHEN excluded.via <> '' THEN excluded.accepted_at ELSE r.accepted_at END) "
-    "INSERT INTO public.flexi_ledger_lines AS l (action, way, duplicates, accepted) SELECT 'mail', $6::text, 1, CASE WHEN taken THEN -1 ELSE 0 END FROM off "
-    "ON CONFLICT (action, way) DO UPDATE SET duplicates = l.duplicates + 1, accepted = l.accepted + excluded.accepted"};
-constexpr Statement kSent{"flexi_mails_sent",
-                          "WITH done AS (UPDATE public.flexi_sent_mails SET state = 1, at = clock_timestamp(), lease_until = 'epoch' WHERE id = $1::text AND state <> 1 "
-                          "RETURNING CASE via WHEN $2::text THEN $3::text ELSE via END AS way, published) "
-                          "INSERT INTO public.flexi_ledger_lines AS l (action, way, stored, accepted) SELECT 'mail', way, 1, (NOT published)::integer FROM done "
-                          "ON CONFLICT (action, way) DO UPDATE SET stored = l.stored + 1, accepted = l.accepted + excluded.accepted"};
+constexpr Statement kRepeat{"flexi_mails_repeat", R"(
+  WITH first AS (SELECT via, accepted_at FROM public.flexi_sent_mails WHERE id = $1::text AND state = 1 AND digest = $2::bytea),
+  off AS (
+    SELECT $3::boolean AND NOT (f.via = $4::text AND f.accepted_at = $5::timestamptz) AND NOT EXISTS (
+      SELECT FROM public.flexi_ledger_repeats r
+      WHERE r.action = 'mail' AND r.id = $1::text AND r.via = $4::text AND r.accepted_at = $5::timestamptz) AS taken
+    FROM first f),
+  noted AS (
+    INSERT INTO public.flexi_ledger_repeats AS r (action, id, count, via, accepted_at, last_at)
+    SELECT 'mail', $1::text, 1, CASE WHEN taken THEN $4::text ELSE '' END, $5::timestamptz, now() FROM off
+    ON CONFLICT (action, id) DO UPDATE SET count = r.count + 1, last_at = excluded.last_at,
+      via = CASE WHEN excluded.via <> '' THEN excluded.via ELSE r.via END,
+      accepted_at = CASE WHEN excluded.via <> '' THEN excluded.accepted_at ELSE r.accepted_at END)
+  INSERT INTO public.flexi_ledger_lines AS l (action, way, duplicates, accepted)
+  SELECT 'mail', $6::text, 1, CASE WHEN taken THEN -1 ELSE 0 END FROM off
+  ON CONFLICT (action, way) DO UPDATE SET duplicates = l.duplicates + 1, accepted = l.accepted + excluded.accepted)"};
+constexpr Statement kSent{"flexi_mails_sent", R"(
+  WITH done AS (
+    UPDATE public.flexi_sent_mails SET state = 1, at = clock_timestamp(), lease_until = 'epoch' WHERE id = $1::text AND state <> 1
+    RETURNING CASE via WHEN $2::text THEN $3::text ELSE via END AS way, published)
+  INSERT INTO public.flexi_ledger_lines AS l (action, way, stored, accepted) SELECT 'mail', way, 1, (NOT published)::integer FROM done
+  ON CONFLICT (action, way) DO UPDATE SET stored = l.stored + 1, accepted = l.accepted + excluded.accepted)"};
 constexpr Statement kIsThere{"flexi_mails_is_there", "SELECT 1 FROM public.flexi_sent_mails WHERE id = $1::text"};
-constexpr Statement kRelease{"flexi_mails_release", "UPDATE public.flexi_sent_mails SET state = 2, at = clock_timestamp(), lease_until = 'epoch' "
-                                                    "WHERE id = $1::text AND token = $2::bigint AND state = 0"};
-#define FLEXI_SENT_COLUMNS                                                                                                                        \
-  "SELECT id, accepted_at, sender, recipients, subject, seq, state, at, lease_until > clock_timestamp(), attempts, via, trace_id, hops, published, digest, " \
-  "(SELECT count FROM public.flexi_ledger_repeats r WHERE r.action = 'mail' AND r.id = m.id) FROM public.flexi_sent_mails m "
+constexpr Statement kRelease{"flexi_mails_release", R"(
+  UPDATE public.flexi_sent_mails SET state = 2, at = clock_timestamp(), lease_until = 'epoch'
+  WHERE id = $1::text AND token = $2::bigint AND state = 0)"};
+#define FLEXI_SENT_COLUMNS                                                                                                              \
+  "SELECT id, accepted_at, sender, recipients, subject, seq, state, at, lease_until > clock_timestamp(), attempts, via, trace_id, hops, " \
+  "published, digest, (SELECT count FROM public.flexi_ledger_repeats r WHERE r.action = 'mail' AND r.id = m.id) "                         \
+  "FROM public.flexi_sent_mails m "
 constexpr Statement kGet{"flexi_mails_get", FLEXI_SENT_COLUMNS "WHERE id = $1::text"};
 constexpr Statement kList{"flexi_mails_list", FLEXI_SENT_COLUMNS "WHERE state < 2 AND (accepted_at, seq) < ($1::timestamptz, $2::bigint) "
                                                                  "ORDER BY accepted_at DESC, seq DESC LIMIT $3::bigint"};
-constexpr Statement kKnown{"flexi_mails_known", "SELECT m.id FROM unnest($1::text[]) WITH ORDINALITY AS asked(id, place) JOIN public.flexi_sent_mails m USING (id) "
-                                                "WHERE m.state = 1 ORDER BY place"};
-constexpr Statement kForget{"flexi_mails_forget", "DELETE FROM public.flexi_sent_mails WHERE id IN (SELECT id FROM public.flexi_sent_mails WHERE "
-                                                  "at < clock_timestamp() - $1::bigint * interval '1 millisecond' AND lease_until < clock_timestamp() "
-                                                  "ORDER BY at LIMIT 1000 FOR UPDATE SKIP LOCKED)"};
+constexpr Statement kKnown{"flexi_mails_known", R"(
+  SELECT m.id FROM unnest($1::text[]) WITH ORDINALITY AS asked(id, place) JOIN public.flexi_sent_mails m USING (id)
+  WHERE m.state = 1 ORDER BY place)"};
+constexpr Statement kForget{"flexi_mails_forget", R"(
+  DELETE FROM public.flexi_sent_mails WHERE id IN (
+    SELECT id FROM public.flexi_sent_mails
+    WHERE at < clock_timestamp() - $1::bigint * interval '1 millisecond' AND lease_until < clock_timestamp()
+    ORDER BY at LIMIT 1000 FOR UPDATE SKIP LOCKED))"};
 
 template <std::size_t N>
 std::string_view bytes_of(const std::array<std::uint8_t, N>& all) {
@@ -160,11 +175,12 @@ class PostgresSentMails final : public core::SentMails {
   awaitable<Result<MailClaim>> claim(SentMail mail, std::chrono::milliseconds lease, CallContext context) override {
     const auto digest = std::string(bytes_of(mail.digest));
     std::vector<Query> queries(3);
-    queries[0] = {&kClaim, {text(mail.id.str()), bytes(digest), number(lease.count()), time(mail.accepted_at), text(name_of(mail.via)), truth(mail.published),
-                            bytes(bytes_of(mail.trace_id)), text(as_text(core::shorten_hops(mail.hops, mail.accepted_at))), text(as_text(mail.from)),
-                            text(as_text(join(mail.to))), text(as_text(mail.subject))}};
+    const auto accepted_at = time(mail.accepted_at);
+    queries[0] = {&kClaim, {text(mail.id.str()), bytes(digest), number(lease.count()), accepted_at, text(name_of(mail.via)), truth(mail.published),
+                            bytes(bytes_of(mail.trace_id)), text(as_text(core::shorten_hops(mail.hops, mail.accepted_at))),
+                            text(as_text(mail.from)), text(as_text(join(mail.to))), text(as_text(mail.subject))}};
     queries[1] = {&kLook, {text(mail.id.str())}};
-    queries[2] = {&kRepeat, {text(mail.id.str()), bytes(digest), truth(mail.published), text(name_of(mail.via)), time(mail.accepted_at), text(way_of(mail.via))}};
+    queries[2] = {&kRepeat, {text(mail.id.str()), bytes(digest), truth(mail.published), text(name_of(mail.via)), accepted_at, text(way_of(mail.via))}};
     auto rows = co_await database_.write(std::move(queries), std::move(context));
     if (!rows) co_return rows.error();
     if (rows.value()[0].size() == 1) co_return MailClaim{.token = rows.value()[0].integer(0, 0)};

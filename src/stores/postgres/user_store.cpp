@@ -17,42 +17,50 @@ using runtime::postgres::number, runtime::postgres::text, runtime::postgres::tim
 #define FLEXI_USER_COLUMNS "id, email, first_name, last_name, password, user_active, created_at, updated_at"
 
 // The index is by lower(email): every condition on an e-mail names it, the exact ones, too.
-constexpr Statement kList{"flexi_users_list", "SELECT " FLEXI_USER_COLUMNS " FROM public.users ORDER BY coalesce(last_name, '') COLLATE \"C\", "
-                                              "coalesce(first_name, '') COLLATE \"C\", id"};
+constexpr Statement kList{"flexi_users_list", R"(
+  SELECT id, email, first_name, last_name, password, user_active, created_at, updated_at FROM public.users
+  ORDER BY coalesce(last_name, '') COLLATE "C", coalesce(first_name, '') COLLATE "C", id)"};
 constexpr Statement kFind{"flexi_users_find", "SELECT " FLEXI_USER_COLUMNS " FROM public.users WHERE id = $1::bigint"};
 // One statement whether or not the user exists, so that both take the same time. Two rows tell unique from ambiguous.
-constexpr Statement kFindByEmail{"flexi_users_find_by_email", "SELECT " FLEXI_USER_COLUMNS " FROM public.users WHERE lower(email) = lower($1::text) "
-                                                              "ORDER BY (email = $1::text) DESC, id LIMIT 2"};
+constexpr Statement kFindByEmail{"flexi_users_find_by_email", R"(
+  SELECT id, email, first_name, last_name, password, user_active, created_at, updated_at FROM public.users
+  WHERE lower(email) = lower($1::text) ORDER BY (email = $1::text) DESC, id LIMIT 2)"};
 // No unique rule guards e-mails in the contract's table, and none can be added where they repeat. Who writes one holds this lock until its
 // transaction ends, and looks in a statement of its own, which sees what was committed before the lock was got.
 constexpr Statement kLockEmail{"flexi_users_lock_email", "SELECT pg_advisory_xact_lock(hashtextextended('flexi.users.email:' || $1::text, 0))"};
-constexpr Statement kInsert{"flexi_users_insert",
-                            "INSERT INTO public.users(email, first_name, last_name, password, user_active, created_at, updated_at) "
-                            "SELECT $1::text, $2::text, $3::text, $4::text, $5::boolean::integer, $6::timestamp, $6::timestamp "
-                            "WHERE NOT EXISTS (SELECT FROM public.users WHERE lower(email) = lower($1::text) AND email = $1::text) RETURNING id"};
+constexpr Statement kInsert{"flexi_users_insert", R"(
+  INSERT INTO public.users(email, first_name, last_name, password, user_active, created_at, updated_at)
+  SELECT $1::text, $2::text, $3::text, $4::text, $5::boolean::integer, $6::timestamp, $6::timestamp
+  WHERE NOT EXISTS (SELECT FROM public.users WHERE lower(email) = lower($1::text) AND email = $1::text) RETURNING id)"};
 // What reads as empty, or as active, stays what it is: NULL, or another number.
-constexpr Statement kUpdate{"flexi_users_update",
-                            "WITH taken AS (SELECT FROM public.users WHERE lower(email) = lower($2::text) AND email = $2::text AND id <> $1::bigint), "
-                            "done AS (UPDATE public.users SET email = CASE WHEN coalesce(email, '') = $2::text THEN email ELSE $2::text END, "
-                            "first_name = CASE WHEN coalesce(first_name, '') = $3::text THEN first_name ELSE $3::text END, "
-                            "last_name = CASE WHEN coalesce(last_name, '') = $4::text THEN last_name ELSE $4::text END, "
-                            "user_active = CASE WHEN (coalesce(user_active, 0) <> 0) = $5::boolean THEN user_active ELSE $5::boolean::integer END, "
-                            "updated_at = $6::timestamp WHERE id = $1::bigint AND (coalesce(email, '') = $2::text OR NOT EXISTS (SELECT FROM taken)) RETURNING id) "
-                            "SELECT (SELECT count(*) FROM done), EXISTS (SELECT FROM public.users WHERE id = $1::bigint)"};
-constexpr Statement kSetPassword{"flexi_users_set_password", "UPDATE public.users SET password = $2::text, updated_at = $3::timestamp WHERE id = $1::bigint"};
-constexpr Statement kReplacePassword{"flexi_users_replace_password",
-                                     "WITH done AS (UPDATE public.users SET password = $3::text, updated_at = $4::timestamp WHERE id = $1::bigint AND password = $2::text "
-                                     "RETURNING id) SELECT (SELECT count(*) FROM done), EXISTS (SELECT FROM public.users WHERE id = $1::bigint)"};
+constexpr Statement kUpdate{"flexi_users_update", R"(
+  WITH taken AS (SELECT FROM public.users WHERE lower(email) = lower($2::text) AND email = $2::text AND id <> $1::bigint),
+  done AS (
+    UPDATE public.users SET
+      email = CASE WHEN coalesce(email, '') = $2::text THEN email ELSE $2::text END,
+      first_name = CASE WHEN coalesce(first_name, '') = $3::text THEN first_name ELSE $3::text END,
+      last_name = CASE WHEN coalesce(last_name, '') = $4::text THEN last_name ELSE $4::text END,
+      user_active = CASE WHEN (coalesce(user_active, 0) <> 0) = $5::boolean THEN user_active ELSE $5::boolean::integer END,
+      updated_at = $6::timestamp
+    WHERE id = $1::bigint AND (coalesce(email, '') = $2::text OR NOT EXISTS (SELECT FROM taken)) RETURNING id)
+  SELECT (SELECT count(*) FROM done), EXISTS (SELECT FROM public.users WHERE id = $1::bigint))"};
+constexpr Statement kSetPassword{"flexi_users_set_password", R"(
+  UPDATE public.users SET password = $2::text, updated_at = $3::timestamp WHERE id = $1::bigint)"};
+constexpr Statement kReplacePassword{"flexi_users_replace_password", R"(
+  WITH done AS (UPDATE public.users SET password = $3::text, updated_at = $4::timestamp WHERE id = $1::bigint AND password = $2::text RETURNING id)
+  SELECT (SELECT count(*) FROM done), EXISTS (SELECT FROM public.users WHERE id = $1::bigint))"};
 constexpr Statement kRemove{"flexi_users_remove", "DELETE FROM public.users WHERE id = $1::bigint"};
 constexpr Statement kLockRestores{"flexi_users_lock_restores", "SELECT pg_advisory_xact_lock(hashtextextended('flexi.users.restore', 0))"};
-constexpr Statement kRestore{"flexi_users_restore",
-                             "INSERT INTO public.users(" FLEXI_USER_COLUMNS ") SELECT $1::integer, $2::text, $3::text, $4::text, $5::text, "
-                             "$6::boolean::integer, $7::timestamp, $8::timestamp WHERE NOT EXISTS (SELECT FROM public.users WHERE id = $1::integer) AND ($2::text = '' OR "
-                             "NOT EXISTS (SELECT FROM public.users WHERE lower(email) = lower($2::text) AND email = $2::text)) RETURNING id"};
+constexpr Statement kRestore{"flexi_users_restore", R"(
+  INSERT INTO public.users(id, email, first_name, last_name, password, user_active, created_at, updated_at)
+  SELECT $1::integer, $2::text, $3::text, $4::text, $5::text, $6::boolean::integer, $7::timestamp, $8::timestamp
+  WHERE NOT EXISTS (SELECT FROM public.users WHERE id = $1::integer) AND
+    ($2::text = '' OR NOT EXISTS (SELECT FROM public.users WHERE lower(email) = lower($2::text) AND email = $2::text)) RETURNING id)"};
 // The sequence that the id's default names, or that the column owns.
 #define FLEXI_ID_SEQUENCE                                                                                                                       \
   "(SELECT coalesce(pg_get_serial_sequence('public.users', 'id')::regclass, substring(pg_get_expr(d.adbin, d.adrelid) from "                    \
-  "'nextval\\(''(.*)''::regclass\\)')::regclass) AS seq FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum " \
+  "'nextval\\(''(.*)''::regclass\\)')::regclass) AS seq FROM pg_attribute a LEFT JOIN pg_attrdef d "                                               \
+  "ON d.adrelid = a.attrelid AND d.adnum = a.attnum "                                                                                             \
   "WHERE a.attrelid = 'public.users'::regclass AND a.attname = 'id') s "
 constexpr Statement kMoveSequence{"flexi_users_move_sequence", "SELECT setval(seq, $1::bigint) FROM " FLEXI_ID_SEQUENCE
                                                                "WHERE seq IS NOT NULL AND coalesce(pg_sequence_last_value(seq), 0) < $1::bigint"};
@@ -143,13 +151,14 @@ class PostgresUserStore final : public core::UserStore {
 
   awaitable<Result<core::Restored>> restore(User user, CallContext context) override {
     if (user.id <= 0) co_return core::invalid_argument("an account's id must be above 0");
-    if (user.id > std::numeric_limits<std::int32_t>::max()) co_return core::invalid_argument("an account's id must be at most 2147483647 in PostgreSQL");
+    if (user.id > std::numeric_limits<std::int32_t>::max())
+      co_return core::invalid_argument("an account's id must be at most 2147483647 in PostgreSQL");
     if (!is_text(user)) co_return no_text();
     std::vector<Query> queries(5);
     queries[0] = lock(user.email);
     queries[1] = {&kLockRestores};
-    queries[2] = {&kRestore, {number(user.id), text(user.email), text(user.first_name), text(user.last_name), text(user.password_hash), truth(user.active),
-                              time(user.created_at), time(user.updated_at)}};
+    queries[2] = {&kRestore, {number(user.id), text(user.email), text(user.first_name), text(user.last_name), text(user.password_hash),
+                              truth(user.active), time(user.created_at), time(user.updated_at)}};
     queries[3] = {&kMoveSequence, {number(user.id)}};
     queries[4] = {&kFind, {number(user.id)}};
     auto rows = co_await database_.write(std::move(queries), std::move(context));
@@ -206,7 +215,8 @@ class PostgresUserStore final : public core::UserStore {
   static std::vector<Query> insertion(const User& user) {
     std::vector<Query> queries(2);
     queries[0] = lock(user.email);
-    queries[1] = {&kInsert, {text(user.email), text(user.first_name), text(user.last_name), text(user.password_hash), truth(user.active), time(user.created_at)}};
+    queries[1] = {&kInsert, {text(user.email), text(user.first_name), text(user.last_name), text(user.password_hash), truth(user.active),
+                             time(user.created_at)}};
     return queries;
   }
   /// A unique rule of the operator's own is kept, too.
@@ -239,8 +249,8 @@ std::unique_ptr<core::UserStore> open_user_store(Database& database) {
   schema.check = "SELECT " FLEXI_USER_COLUMNS " FROM public.users LIMIT 0";
   // Not unique: it can be made whatever is in the table.
   schema.indexes.push_back({.name = "flexi_users_by_lower_email", .on = "public.users (lower(email))"});
-  schema.notices.push_back({.sql = "SELECT count(*) FILTER (WHERE equal), count(*) FILTER (WHERE NOT equal) FROM (SELECT count(*) > count(DISTINCT email) AS equal "
-                                   "FROM public.users WHERE email <> '' GROUP BY lower(email) HAVING count(*) > 1) shared",
+  schema.notices.push_back({.sql = "SELECT count(*) FILTER (WHERE equal), count(*) FILTER (WHERE NOT equal) FROM "
+                                   "(SELECT count(*) > count(DISTINCT email) AS equal FROM public.users WHERE email <> '' GROUP BY lower(email) HAVING count(*) > 1) shared",
                             .tell = tell_of_duplicates});
   database.add(std::move(schema));
   return std::make_unique<PostgresUserStore>(database);
