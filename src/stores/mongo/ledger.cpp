@@ -344,8 +344,11 @@ Result<core::Account> Ledger::account(Session& session) {
   }
   FLEXI_TRY(auto counts, count(session, open));
   add(sum, counts);
-  for (auto& [way, count] : sum)
-    account.lines.push_back({.action = std::string(core::actions::kLog), .way = way, .accepted = count.accepted, .stored = count.stored, .duplicates = count.duplicates});
+  for (auto& [way, count] : sum) {
+    account.lines.push_back({.action = std::string(core::actions::kLog), .way = way});
+    auto& line = account.lines.back();
+    line.accepted = count.accepted, line.stored = count.stored, line.duplicates = count.duplicates;
+  }
   return account;
 }
 

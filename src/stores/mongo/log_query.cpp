@@ -124,7 +124,8 @@ core::Result<LogWords> read_words(std::string_view q) {
   return words;
 }
 
-Bson make_filter(const core::LogQuery& query, const LogWords& words, const LogRange& range, const std::optional<LogPosition>& after, bool dated, TextIndex index) {
+Bson make_filter(const core::LogQuery& query, const LogWords& words, const LogRange& range, const std::optional<LogPosition>& after, bool dated,
+                 TextIndex index) {
   Bson filter;
   if (index == TextIndex::present && !words.text_search.empty()) {
     Bson search;

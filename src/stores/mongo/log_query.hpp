@@ -48,7 +48,8 @@ enum class TextIndex { absent, present };
 
 /// @param after  the position that the page comes after, where there is one
 /// @param dated  entries with a time, or those without
-Bson make_filter(const core::LogQuery& query, const LogWords& words, const LogRange& range, const std::optional<LogPosition>& after, bool dated, TextIndex index);
+Bson make_filter(const core::LogQuery& query, const LogWords& words, const LogRange& range, const std::optional<LogPosition>& after, bool dated,
+                 TextIndex index);
 Bson make_sort(bool dated);
 
 }  // namespace flexi::stores::mongo

@@ -58,9 +58,12 @@ class Store final : public MongoLogStore {
   Result<void> start(runtime::Metrics& metrics) {
     FLEXI_TRY(server_, Server::make(options_));
     upkeep_ = std::make_unique<Upkeep>(Upkeep::Parts{options_, *server_, ledger_, health_, log_});
-    writer_ = std::make_unique<Writer>(Writer::Parts{options_, *server_, ledger_, health_, [upkeep = upkeep_.get()] { upkeep->look(); }, log_, metrics});
-    readers_ = std::make_unique<runtime::BlockingPool>(runtime::BlockingPoolOptions{
-        .name = "the log database", .threads = static_cast<unsigned>(options_.read_connections), .queue_limit = static_cast<std::size_t>(options_.read_queue_limit)});
+    auto look = [upkeep = upkeep_.get()] { upkeep->look(); };
+    writer_ = std::make_unique<Writer>(Writer::Parts{options_, *server_, ledger_, health_, std::move(look), log_, metrics});
+    readers_ = std::make_unique<runtime::BlockingPool>(
+        runtime::BlockingPoolOptions{.name = "the log database",
+                                     .threads = static_cast<unsigned>(options_.read_connections),
+                                     .queue_limit = static_cast<std::size_t>(options_.read_queue_limit)});
     return core::ok();
   }
 
@@ -108,8 +111,8 @@ class Store final : public MongoLogStore {
   }
   Result<core::LogPage> page(Session& session, const core::LogQuery& query, const LogWords& words, LogRange range, std::optional<LogPosition> after,
                              const core::CallContext& context);
-  Result<bool> fill(Session& session, const core::LogQuery& query, const LogWords& words, const LogRange& range, std::optional<LogPosition> after, bool dated,
-                    const core::CallContext& context, PageBuilder& page);
+  Result<bool> fill(Session& session, const core::LogQuery& query, const LogWords& words, const LogRange& range, std::optional<LogPosition> after,
+                    bool dated, const core::CallContext& context, PageBuilder& page);
   Result<core::FoundLog> find_now(Session& session, const core::MessageId& id);
   Result<core::KnownIds> known_now(Session& session, const std::vector<core::MessageId>& ids);
 
@@ -161,8 +164,8 @@ Result<core::LogPage> Store::page(Session& session, const core::LogQuery& query,
 }
 
 /// @return whether the page is full
-Result<bool> Store::fill(Session& session, const core::LogQuery& query, const LogWords& words, const LogRange& range, std::optional<LogPosition> after, bool dated,
-                         const core::CallContext& context, PageBuilder& page) {
+Result<bool> Store::fill(Session& session, const core::LogQuery& query, const LogWords& words, const LogRange& range, std::optional<LogPosition> after,
+                         bool dated, const core::CallContext& context, PageBuilder& page) {
   for (;;) {
     FindOptions how;
     how.sort = make_sort(dated);
