@@ -13,8 +13,8 @@ from rabbitmq import Ports
 
 ON_SERVICES = os.environ.get("FLEXI_TEST_ON", "embedded") == "services"
 ROLES = ("authentication", "logger", "mail", "listener", "broker", "front-end")
-LISTENERS = {"authentication": ("HTTP", "GRPC", "RPC"), "logger": ("HTTP", "GRPC", "RPC"), "mail": ("HTTP", "GRPC", "RPC"), "broker": ("HTTP", "GRPC", "RPC"),
-             "listener": ("HTTP",), "front-end": ("HTTP",)}
+ALL = ("HTTP", "GRPC", "RPC")
+LISTENERS = {"authentication": ALL, "logger": ALL, "mail": ALL, "broker": ALL, "listener": ("HTTP",), "front-end": ("HTTP",)}
 QUICK = {"FLEXI_AMQP_RETRY_DELAY": "20ms", "FLEXI_AMQP_RETRY_FACTOR": "1", "FLEXI_AMQP_MAX_ATTEMPTS": "3", "FLEXI_AMQP_MAX_RECONNECT_DELAY": "300ms",
          "FLEXI_AMQP_RECONNECT_PATIENCE": "200ms", "FLEXI_SPOOL_MAX_RETRY_DELAY": "300ms"}
 # Enough attempts for a database that is being reached while the services start.
@@ -96,9 +96,10 @@ class Services:
             if role == "front-end":
                 own["BROKER_URL"] = f"http://{listen['broker']['HTTP']}"
             (folder / role).mkdir(parents=True, exist_ok=True)
-            part = make_part(folder / role, settings=own | destinations.settings[role] | self.settings, role=role)
-            part.settings = {name: value for name, value in part.settings.items() if name not in ("FLEXI_GRPC_LISTEN", "FLEXI_RPC_LISTEN")} if len(LISTENERS[role]) == 1 else part.settings
-            self.parts[role] = part
+            self.parts[role] = make_part(folder / role, settings=own | destinations.settings[role] | self.settings, role=role)
+            if "GRPC" not in LISTENERS[role]:
+                for name in ("FLEXI_GRPC_LISTEN", "FLEXI_RPC_LISTEN"):
+                    self.parts[role].settings.pop(name, None)
 
     def each(self, act, parts=None):
         """All at once: they come up, and go, in any order."""
@@ -146,7 +147,8 @@ class Services:
         return run_cli("users", *arguments, stdin=stdin, settings=self.destinations.settings["authentication"])
 
     def client(self, **options):
-        return httpx.Client(base_url=self.url, timeout=30, transport=Router(self, **{name: options.pop(name) for name in ("http2", "verify") if name in options}), **options)
+        own = {name: options.pop(name) for name in ("http2", "verify") if name in options}
+        return httpx.Client(base_url=self.url, timeout=30, transport=Router(self, **own), **options)
 
     def at(self, path):
         return self.parts[role_of("POST", path)]
@@ -185,6 +187,10 @@ LEFT_OUT = {
     "test_openapi.py::test_other_methods_are_refused_with_the_documented_ones[/openapi.yaml]": ONE_PROCESS,
     "test_security.py::test_administration_does_not_pass_as_a_message": ONE_PROCESS,
     "test_security.py::test_a_proxy_that_says_nothing_is_no_administrator": ONE_PROCESS,
+    "test_security.py::test_through_a_proxy_administration_wants_the_token": ONE_PROCESS,
+    "test_security.py::test_from_another_address_administration_wants_the_token": ONE_PROCESS,
+    "test_security.py::test_off_loopback_there_is_no_example_user": ONE_PROCESS,
+    "test_security.py::test_the_data_folder_is_private": FILES,
 }
 
 

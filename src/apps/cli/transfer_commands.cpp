@@ -29,7 +29,8 @@ core::awaitable<void> write_into(TransferStores stores, ExportWriter& file, Prog
   result.emplace(co_await write_export(stores, file, std::move(progress)));
 }
 
-core::awaitable<void> read_into(ExportReader& file, TransferStores stores, Progress progress, runtime::LogSink& log, std::optional<Result<Imported>>& result) {
+core::awaitable<void> read_into(ExportReader& file, TransferStores stores, Progress progress, runtime::LogSink& log,
+                                std::optional<Result<Imported>>& result) {
   result.emplace(co_await read_export(file, stores, {}, std::move(progress), log));
 }
 
@@ -58,7 +59,8 @@ Result<void> run(const Settings& settings, const ImportOptions& options) {
   auto parts = parts_of(file->header().what);
   if (!options.only.empty()) {
     const auto only = parts_of(options.only);
-    if ((only.users && !parts.users) || (only.logs && !parts.logs)) return core::invalid_argument(options.file + " holds no " + options.only + ", only " + file->header().what);
+    if ((only.users && !parts.users) || (only.logs && !parts.logs))
+      return core::invalid_argument(options.file + " holds no " + options.only + ", only " + file->header().what);
     parts = only;
   }
   FLEXI_TRY(const auto places, find_places(settings, options.to, parts, "--to"));
@@ -75,7 +77,8 @@ Result<void> run(const Settings& settings, const ImportOptions& options) {
   const auto& done = result->value();
   std::cout << "imported " << counted(done.added, parts) << " into " << shown(places) << "; there already: " << counted(done.there, parts) << "\n";
   for (auto& conflict : done.conflicting) std::cerr << conflict << "\n";
-  if (done.conflicts > 0) return core::conflict(std::to_string(done.conflicts) + " of the file's are left out: what is there under their id or e-mail is another's");
+  if (done.conflicts > 0)
+    return core::conflict(std::to_string(done.conflicts) + " of the file's are left out: what is there under their id or e-mail is another's");
   return core::ok();
 }
 
