@@ -5,7 +5,7 @@ import socket
 import subprocess
 
 import pytest
-from conftest import all_logs, envelope, post_log, run_cli
+from conftest import DIRECT, all_logs, envelope, post_log, run_cli
 
 ADMINISTRATION = [("GET", "/logs"), ("GET", "/logs/tail"), ("GET", "/mails"), ("GET", "/mails/x"), ("DELETE", "/mails/x"), ("POST", "/mails/x/release"),
                   ("GET", "/users"), ("GET", "/users/1"), ("GET", "/dlq"), ("GET", "/dlq/x"), ("POST", "/dlq/x/replay"), ("DELETE", "/dlq/x"), ("POST", "/dlq/replay?all=true"), ("DELETE", "/dlq?all=true")]
@@ -127,8 +127,8 @@ def test_the_live_log(own):
         with reader.stream("GET", "/logs/tail", params={"name": "wanted"}) as stream:
             assert stream.status_code == 200 and stream.headers["content-type"].startswith("text/event-stream")
             lines = stream.iter_lines()
-            envelope(post_log(client, "other", "not this one", via="inproc"), 202)
-            envelope(post_log(client, "wanted", "this\none", via="inproc"), 202)
+            envelope(post_log(client, "other", "not this one", via=DIRECT), 202)
+            envelope(post_log(client, "wanted", "this\none", via=DIRECT), 202)
             event = next(line for line in lines if line.startswith("data:"))
             assert '"this\\none"' in event and '"wanted"' in event
 
@@ -145,7 +145,7 @@ def test_a_reader_that_goes_away_is_forgotten(own):
             connection.sendall(b"GET /logs/tail HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert connection.recv(65536).startswith(b"HTTP/1.1 200")
     with own.client() as client:
-        envelope(post_log(client, "after", "readers", via="inproc"), 202)
+        envelope(post_log(client, "after", "readers", via=DIRECT), 202)
         assert len(all_logs(client, name="after")) == 1
 
 

@@ -102,6 +102,14 @@ Result<DataDirectory> folder_of(const Settings& settings, const UsersOptions& op
   return core::not_found(message);
 }
 
+Result<authentication::PasswordPolicy> policy_of(const authentication::AuthenticationOptions& options) {
+  authentication::PasswordPolicy policy(options.min_password_length);
+  if (!options.common_passwords_file.empty()) {
+    FLEXI_TRY(policy.add_common(options.common_passwords_file));
+  }
+  return policy;
+}
+
 /// Where PostgreSQL keeps the users, they are administered there.
 Result<void> run_in_postgres(const Settings& settings, const UsersOptions& options) {
   runtime::LogSink log(runtime::LogLevel::error, runtime::LogFormat::automatic);
@@ -110,7 +118,8 @@ Result<void> run_in_postgres(const Settings& settings, const UsersOptions& optio
   runtime::postgres::Database database(settings.postgres, shards.executor(0), log, metrics);
   const auto users = stores::postgres::open_user_store(database);
   authentication::PasswordHasher hasher(settings.authentication.passwords, metrics);
-  authentication::UserAdministration administration(*users, hasher);
+  FLEXI_TRY(const auto policy, policy_of(settings.authentication));
+  authentication::UserAdministration administration(*users, hasher, policy);
   std::string password;
   if (options.what == What::add || options.what == What::reset_password) {
     FLEXI_TRY(password, read_new_password());
@@ -132,10 +141,7 @@ Result<void> run(const Settings& settings, const UsersOptions& options) {
   FLEXI_TRY(auto database, runtime::sqlite::Database::open(database_options, log, metrics));
   FLEXI_TRY(auto users, stores::sqlite::open_user_store(*database));
   authentication::PasswordHasher hasher(settings.authentication.passwords, metrics);
-  authentication::PasswordPolicy policy(settings.authentication.min_password_length);
-  if (const auto& file = settings.authentication.common_passwords_file; !file.empty()) {
-    FLEXI_TRY(policy.add_common(file));
-  }
+  FLEXI_TRY(const auto policy, policy_of(settings.authentication));
   authentication::UserAdministration administration(*users, hasher, policy);
   std::string password;
   if (options.what == What::add || options.what == What::reset_password) {

@@ -16,14 +16,17 @@ namespace {
 namespace fs = std::filesystem;
 
 core::User user(std::int64_t id) {
-  return {.id = id, .email = "user" + std::to_string(id) + "@example.com", .first_name = "Zoë", .last_name = "\"O'Neil\"\n", .password_hash = "$2a$12$x", .active = id % 2 == 0,
+  return {.id = id, .email = "user" + std::to_string(id) + "@example.com", .first_name = "Zoë", .last_name = "\"O'Neil\"\n",
+          .password_hash = "$2a$12$x", .active = id % 2 == 0,
           .created_at = core::from_unix_micros(1'700'000'000'123'456), .updated_at = core::from_unix_micros(1'700'000'001'000'001)};
 }
 
 core::LogRecord record(int number) {
-  return {.id = core::MessageId::parse("id-" + std::to_string(number)).value(), .name = "event", .data = std::string("a\0b\n\\\"\xF0\x9F\x98\x80 ", 11) + std::to_string(number),
+  return {.id = core::MessageId::parse("id-" + std::to_string(number)).value(), .name = "event",
+          .data = std::string("a\0b\n\\\"\xF0\x9F\x98\x80 ", 11) + std::to_string(number),
           .created_at = core::from_unix_micros(1'700'000'002'000'000 + number), .updated_at = core::from_unix_micros(1'700'000'003'000'000 + number),
-          .trace_id = core::TraceId{1, 2, static_cast<std::uint8_t>(number)}, .hops = "broker@1700000002000000 logger@1700000003000000", .via = core::Via::amqp};
+          .trace_id = core::TraceId{1, 2, static_cast<std::uint8_t>(number)},
+          .hops = "broker@1700000002000000 logger@1700000003000000", .via = core::Via::amqp};
 }
 
 class ExportFile : public testing::Test {
@@ -90,13 +93,16 @@ TEST_F(ExportFile, EverythingIsReadAsItWas) {
   EXPECT_EQ(reader->header().from, "/data");
   auto first = std::get<core::User>(*reader->next().value());
   const auto wanted = user(1);
-  EXPECT_EQ(std::tie(first.id, first.email, first.first_name, first.last_name, first.password_hash, first.active, first.created_at, first.updated_at),
-            std::tie(wanted.id, wanted.email, wanted.first_name, wanted.last_name, wanted.password_hash, wanted.active, wanted.created_at, wanted.updated_at));
+  const auto all_of = [](const core::User& u) {
+    return std::tie(u.id, u.email, u.first_name, u.last_name, u.password_hash, u.active, u.created_at, u.updated_at);
+  };
+  EXPECT_EQ(all_of(first), all_of(wanted));
   EXPECT_TRUE(std::get<core::User>(*reader->next().value()).active);
   auto log = std::get<core::LogRecord>(*reader->next().value());
   const auto wanted_log = record(0);
   EXPECT_EQ(std::tie(log.id, log.name, log.data, log.created_at, log.updated_at, log.trace_id, log.hops, log.via),
-            std::tie(wanted_log.id, wanted_log.name, wanted_log.data, wanted_log.created_at, wanted_log.updated_at, wanted_log.trace_id, wanted_log.hops, wanted_log.via));
+            std::tie(wanted_log.id, wanted_log.name, wanted_log.data, wanted_log.created_at, wanted_log.updated_at, wanted_log.trace_id,
+                     wanted_log.hops, wanted_log.via));
   EXPECT_TRUE(log.moved) << "another store's ledger has it";
   EXPECT_FALSE(reader->next().value().has_value());
 }

@@ -71,7 +71,8 @@ Result<ExportCounts> read_counts(const JsonObject& fields) {
 Result<ExportHeader> read_header(const JsonObject& fields) {
   FLEXI_TRY(auto version, required_integer(fields, "version"));
   if (version != kExportVersion)
-    return core::invalid_argument("version " + std::to_string(version) + " is not known here, " + std::to_string(kExportVersion) + " is: a newer program wrote the file");
+    return core::invalid_argument("version " + std::to_string(version) + " is not known here, " + std::to_string(kExportVersion) +
+                                  " is: a newer program wrote the file");
   ExportHeader header;
   FLEXI_TRY(header.what, fields.required_string("what"));
   FLEXI_TRY(header.from, fields.required_string("from"));

@@ -67,8 +67,8 @@ class FileExportReader final : public ExportReader {
 
   Result<void> check_end(const EndLine& end) {
     if (end.counts != counts_)
-      return wrong(lines_->number(), "it counts " + std::to_string(end.counts.users) + " users and " + std::to_string(end.counts.logs) + " log entries, but there are " +
-                                         std::to_string(counts_.users) + " and " + std::to_string(counts_.logs));
+      return wrong(lines_->number(), "it counts " + std::to_string(end.counts.users) + " users and " + std::to_string(end.counts.logs) +
+                                         " log entries, but there are " + std::to_string(counts_.users) + " and " + std::to_string(counts_.logs));
     if (end.sha256 != checksum_.hex()) return wrong(lines_->number(), "the checksum differs: the file was changed or damaged");
     auto more = lines_->next();
     if (!more || more.value()) return wrong(lines_->number(), "there is something behind the end");

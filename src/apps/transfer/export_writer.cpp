@@ -82,7 +82,8 @@ class FileExportWriter final : public ExportWriter {
       if (first) {
         const auto* there = parsed ? std::get_if<ExportHeader>(&parsed.value()) : nullptr;
         if (there && (there->what != header.what || there->from != header.from))
-          return core::conflict(partial(file_) + " is of another export (" + there->what + " of " + there->from + "): remove it, or choose another file");
+          return core::conflict(partial(file_) + " is of another export (" + there->what + " of " + there->from +
+                                "): remove it, or choose another file");
         if (!there) break;
       }
       if (!parsed) break;

@@ -26,10 +26,12 @@ bool is_postgres(std::string_view name) { return is_postgres_url(name) || (name.
 
 /// "scheme://host:port/name": who logs in, and how, is nobody else's business.
 std::string without_login(std::string_view url) {
-  const auto begin = url.find("://") + 3;
-  const auto path = std::min(url.find_first_of("/?", begin), url.size());
-  const auto at = url.substr(0, path).rfind('@');
-  return std::string(url.substr(0, begin)) + std::string(url.substr(at == url.npos || at < begin ? begin : at + 1, std::min(url.find('?'), url.size()) - (at == url.npos || at < begin ? begin : at + 1)));
+  const auto authority = url.find("://") + 3;
+  const auto path = std::min(url.find_first_of("/?", authority), url.size());
+  const auto login = url.substr(0, path).rfind('@');
+  const auto host = login == url.npos ? authority : login + 1;
+  const auto query = std::min(url.find('?'), url.size());
+  return std::string(url.substr(0, authority)) + std::string(url.substr(host, query - std::min(query, host)));
 }
 
 /// A PostgreSQL by what tells one from another.
@@ -138,7 +140,8 @@ Result<std::unique_ptr<OpenPlaces>> OpenPlaces::open(const std::vector<Place>& p
       FLEXI_TRY(auto opened, DataDirectory::open_shared(settings.data_dir, missing == Missing::make));
       folder = open->folders_.emplace_back(std::make_unique<DataDirectory>(std::move(opened))).get();
     }
-    const RoleTraits role{.role = Role::all_in_one, .command = "", .what = "", .http = "", .grpc = "", .rpc = "", .authentication = place.parts.users, .logger = place.parts.logs};
+    const RoleTraits role{.role = Role::all_in_one, .command = "", .what = "", .http = "", .grpc = "", .rpc = "",
+                          .authentication = place.parts.users, .logger = place.parts.logs};
     FLEXI_TRY(auto storage, Storage::open(settings, role, folder, *open->process_));
     auto& kept = *open->storages_.emplace_back(std::make_unique<Storage>(std::move(storage)));
     if (place.parts.users) open->stores_.users = kept.users.get();

@@ -36,6 +36,7 @@ struct ImportOptions {
 /// Puts a file's users and log entries where they belong, as they were: ids, times, hashes, traces. What is there already
 /// stays, so it may be run again, and goes on so after any failure.
 /// @return invalid_argument where the file is damaged: it has been read to its end before anything is written
-core::awaitable<core::Result<Imported>> read_export(ExportReader& file, TransferStores to, ImportOptions options, Progress progress, runtime::LogSink& log);
+core::awaitable<core::Result<Imported>> read_export(ExportReader& file, TransferStores to, ImportOptions options, Progress progress,
+                                                    runtime::LogSink& log);
 
 }  // namespace flexi::apps::transfer

@@ -34,12 +34,15 @@ class Transfer : public testing::Test {
   template <class T>
   static T wait(OpenPlaces& places, core::awaitable<T> work) {
     std::optional<T> result;
-    places.process().shards.run([](core::awaitable<T> inner, std::optional<T>& out) -> core::awaitable<void> { out.emplace(co_await std::move(inner)); }(std::move(work), result));
+    places.process().shards.run([](core::awaitable<T> inner, std::optional<T>& out) -> core::awaitable<void> {
+      out.emplace(co_await std::move(inner));
+    }(std::move(work), result));
     return std::move(*result);
   }
   static core::LogRecord record(int number) {
-    core::LogRecord made{.id = core::MessageId::parse("id-" + std::to_string(number)).value(), .name = number % 2 ? "odd" : "even", .data = "entry " + std::to_string(number),
-                         .created_at = core::from_unix_micros(1'700'000'000'000'000 + number), .updated_at = core::from_unix_micros(1'700'000'005'000'000),
+    core::LogRecord made{.id = core::MessageId::parse("id-" + std::to_string(number)).value(), .name = number % 2 ? "odd" : "even",
+                         .data = "entry " + std::to_string(number), .created_at = core::from_unix_micros(1'700'000'000'000'000 + number),
+                         .updated_at = core::from_unix_micros(1'700'000'005'000'000),
                          .hops = "broker@1700000000000000", .via = core::Via::grpc};
     made.trace_id[0] = static_cast<std::uint8_t>(number + 1);
     return made;
@@ -86,7 +89,8 @@ class Transfer : public testing::Test {
     do {
       auto page = wait(places, places.stores().logs->list(query, a_call()));
       for (auto& one : page.value().records)
-        all.push_back(one.id.str() + " " + one.name + " " + one.data + " " + core::to_rfc3339(one.created_at) + " " + core::to_rfc3339(one.updated_at) + " " +
+        all.push_back(one.id.str() + " " + one.name + " " + one.data + " " + core::to_rfc3339(one.created_at) + " " +
+                      core::to_rfc3339(one.updated_at) + " " +
                       core::to_string(one.trace_id) + " " + one.hops + " " + std::string(core::to_string(one.via)));
       query.cursor = page.value().next;
     } while (!query.cursor.empty());
@@ -131,8 +135,9 @@ TEST_F(Transfer, WhatIsAnothersHereIsNamedAndLeftOut) {
   ASSERT_TRUE(loaded) << loaded.error().message;
   EXPECT_EQ(loaded.value().added, (ExportCounts{0, 4}));
   EXPECT_EQ(loaded.value().conflicts, 3u);
-  EXPECT_THAT(loaded.value().conflicting, testing::UnorderedElementsAre(testing::HasSubstr("user 1 (a@example.com)"), testing::HasSubstr("user 2 (b@example.com)"),
-                                                                        testing::HasSubstr("log entry id-3")));
+  EXPECT_THAT(loaded.value().conflicting,
+              testing::UnorderedElementsAre(testing::HasSubstr("user 1 (a@example.com)"), testing::HasSubstr("user 2 (b@example.com)"),
+                                            testing::HasSubstr("log entry id-3")));
 }
 
 TEST_F(Transfer, ADamagedFileChangesNothing) {
