@@ -68,16 +68,19 @@ TEST(Settings, InAContainerTheOthersHaveTheContractsNames) {
 /// The process's environment is what a service is configured by.
 class Environment {
  public:
-  explicit Environment(std::vector<std::pair<const char*, const char*>> variables) : variables_(std::move(variables)) {
-    for (auto& [name, value] : variables_) ::setenv(name, value, 1);
+  explicit Environment(const std::vector<std::pair<const char*, const char*>>& variables) {
+    for (char** entry = ::environ; *entry; ++entry) before_.emplace_back(*entry);
+    ::clearenv();  // that of the test run names servers
+    for (auto& [name, value] : variables) ::setenv(name, value, 1);
   }
   ~Environment() {
-    for (auto& [name, value] : variables_) ::unsetenv(name);
+    ::clearenv();
+    for (auto& entry : before_) ::setenv(entry.substr(0, entry.find('=')).c_str(), entry.substr(entry.find('=') + 1).c_str(), 1);
   }
   Environment(const Environment&) = delete;
 
  private:
-  std::vector<std::pair<const char*, const char*>> variables_;
+  std::vector<std::string> before_;
 };
 
 TEST(Settings, TheProfileChangesDefaultsAndNothingElse) {

@@ -96,6 +96,9 @@ class Services:
             if role == "front-end":
                 own["BROKER_URL"] = f"http://{listen['broker']['HTTP']}"
             (folder / role).mkdir(parents=True, exist_ok=True)
+            if role == "authentication":  # alone it makes itself no key
+                own["FLEXI_AUTHENTICATION_TOKEN_KEY_FILE"] = folder / role / "token.key"
+                own["FLEXI_AUTHENTICATION_TOKEN_KEY_FILE"].write_text("k" * 32)
             self.parts[role] = make_part(folder / role, settings=own | destinations.settings[role] | self.settings, role=role)
             if "GRPC" not in LISTENERS[role]:
                 for name in ("FLEXI_GRPC_LISTEN", "FLEXI_RPC_LISTEN"):

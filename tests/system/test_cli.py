@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import select
 import subprocess
 import threading
 
@@ -292,6 +293,7 @@ class OnTerminal:
 
     def read_until(self, words):
         while words not in self.said:
+            assert select.select([self.terminal], [], [], 30)[0], self.said
             try:
                 chunk = os.read(self.terminal, 4096)
             except OSError:  # the other end is closed

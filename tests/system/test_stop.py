@@ -102,6 +102,8 @@ def refuses(address):
         socket.create_connection(address, 5).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:  # it waited to be accepted when the port closed
+        return False
     return False
 
 

@@ -11,7 +11,7 @@ namespace flexi::apps::cli {
 
 namespace {
 
-/// Echo off while it lives.
+/// Echo off while it lives. What was typed before is dropped: nobody knew what for.
 class Quiet {
  public:
   Quiet() {
@@ -20,7 +20,7 @@ class Quiet {
     quiet.c_lflag &= ~static_cast<tcflag_t>(ECHO);
     ::tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet);
   }
-  ~Quiet() { ::tcsetattr(STDIN_FILENO, TCSAFLUSH, &before_); }
+  ~Quiet() { ::tcsetattr(STDIN_FILENO, TCSADRAIN, &before_); }
   Quiet(const Quiet&) = delete;
   Quiet& operator=(const Quiet&) = delete;
 
@@ -39,8 +39,8 @@ core::Result<std::string> read_line() {
 
 core::Result<std::string> read_password(const std::string& prompt) {
   if (!::isatty(STDIN_FILENO)) return read_line();
+  Quiet quiet;  // before the question: an answer that comes at once is neither shown nor lost
   std::cerr << prompt << std::flush;
-  Quiet quiet;
   auto line = read_line();
   std::cerr << "\n";
   return line;
