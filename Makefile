@@ -46,10 +46,10 @@ check: deps-test ## the tests under address, undefined-behaviour and thread sani
 fmt: ## format the C++ sources
 	@git ls-files 'src/*.cpp' 'src/*.hpp' 'tests/*.cpp' 'bench/*.cpp' | xargs clang-format-16 -i
 
-bench: ## measure, beside nginx, bare SQLite, grpc++ and bare librabbitmq, in one run
+bench: ## measure, beside nginx, bare SQLite, grpc++, bare librabbitmq, crypt(3), pgbench and libmongoc, in one run
 	@tools/deps build bench
 	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
-	@ninja -C $(BUILD) flexiconnect sqlite_commit_bench path grpcpp_path amqp_bench
+	@ninja -C $(BUILD) flexiconnect sqlite_commit_bench path grpcpp_path amqp_bench bcrypt_bench postgres_lookups mongo_insert_bench mail_bench
 	@/usr/bin/python3 bench/run.py $(BUILD)
 
 clean: ## remove what was built (not ./flexiconnect-data)

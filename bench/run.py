@@ -6,10 +6,10 @@ Every figure is the median of rounds, because absolute figures drift with the ma
 """
 import argparse, os, pathlib, shutil, sys, tempfile
 
-import embedded, logs_mongodb, mails, transports, users
+import embedded, logins, logs_mongodb, mails, transports, users
 
-PARTS = {"embedded": embedded.measure, "transports": transports.measure, "rabbitmq": transports.measure_rabbitmq, "postgresql": users.measure,
-         "mongodb": logs_mongodb.measure, "mails": mails.measure}
+PARTS = {"embedded": embedded.measure, "transports": transports.measure, "rabbitmq": transports.measure_rabbitmq, "logins": logins.measure,
+         "postgresql": users.measure, "mongodb": logs_mongodb.measure, "mails": mails.measure}
 
 
 def main():
