@@ -15,9 +15,9 @@ def measure(folder, build, rounds, seconds):
     with flexiconnect(build / "flexiconnect", folder / "data-logins") as ours:
         for _ in range(rounds):
             results["bare"].append((float(subprocess.check_output([build / "bcrypt_bench", str(threads), str(seconds)])),))
-            results["logins"].append(wrk(folder, ours.url, "/authenticate", LOGIN, 8, seconds))
+            results["logins"].append(wrk(folder, ours.url, "/authenticate", LOGIN, 4, seconds))
             results["calm"].append(wrk(folder, ours.url, "/", "", 4, 4, pause_ms=2))
-            beside = threading.Thread(target=subprocess.run, args=(["wrk", "-t1", "-c8", "-d8s", "-s", str(login_script(folder)), ours.url + "/authenticate"],),
+            beside = threading.Thread(target=subprocess.run, args=(["wrk", "-t1", "-c4", "-d6s", "-s", str(login_script(folder)), ours.url + "/authenticate"],),
                                       kwargs={"capture_output": True})
             beside.start()
             results["beside"].append(wrk(folder, ours.url, "/", "", 4, 4, pause_ms=2))
@@ -25,7 +25,7 @@ def measure(folder, build, rounds, seconds):
     m = {name: median(rows) for name, rows in results.items()}
     print("### Log-ins\n")
     table([f"{threads} thread{'s' if threads > 1 else ''} that check passwords, bcrypt cost 12", "per second", "p50 ms", "p99 ms"],
-          [["bare crypt(3)", *m["bare"], "", ""], ["`POST /authenticate`, 8 connections", *m["logins"]], ["`POST /` with pauses", *m["calm"]],
+          [["bare crypt(3)", *m["bare"], "", ""], ["`POST /authenticate`, 4 connections", *m["logins"]], ["`POST /` with pauses", *m["calm"]],
            ["`POST /` with pauses, beside the log-ins", *m["beside"]]])
     table(["", "measured", "aim"], [["log-ins / bare crypt(3)", m["logins"][0] / m["bare"][0], "≥ 0.95"],
                                     ["p99 of `POST /` beside log-ins / without", m["beside"][2] / m["calm"][2], "≤ 3"]])
