@@ -24,7 +24,7 @@ def measure(folder, build, rounds, seconds):
             beside.join()
     m = {name: median(rows) for name, rows in results.items()}
     print("### Log-ins\n")
-    table([f"{threads} thread{'s' if threads > 1 else ''} that check passwords, bcrypt cost 12", "per second", "p50 ms", "p99 ms"],
+    table([f"passwords checked at once: {threads}, bcrypt cost 12", "per second", "p50 ms", "p99 ms"],
           [["bare crypt(3)", *m["bare"], "", ""], ["`POST /authenticate`, 4 connections", *m["logins"]], ["`POST /` with pauses", *m["calm"]],
            ["`POST /` with pauses, beside the log-ins", *m["beside"]]])
     table(["", "measured", "aim"], [["log-ins / bare crypt(3)", m["logins"][0] / m["bare"][0], "≥ 0.95"],
