@@ -35,6 +35,7 @@ import tempfile
 import time
 
 from rabbitmq import PR_SET_PDEATHSIG, Ports, make_certificates
+from supervised import Supervised
 
 FERRETDB = "github.com/FerretDB/FerretDB@v1.24.2"
 BUILD_SECONDS = 600  # 75 from nothing, with everything to be fetched
@@ -292,11 +293,13 @@ def serve(made, watched_pid):
             supervisor.kill()
 
 
-class Server:
+class Server(Supervised):
     """One server, from Python. `with Server() as server: server.url`"""
 
-    def __init__(self, made=None, process=None):
-        self.made, self.process, self.own_folder = made, process, None
+    name = "mongodb"
+
+    def __init__(self, made=None):
+        self.made = made
 
     @classmethod
     def from_environment(cls):
@@ -311,52 +314,11 @@ class Server:
             made |= {"tls": int(tls), "folder": folder.removesuffix("/tls")}
         return cls(made)
 
-    def __enter__(self):
-        return self.begin()
-
-    def begin(self, watched_pid=None):
-        self.own_folder = tempfile.mkdtemp(prefix="flexi-mongodb-")
-        command = [sys.executable, __file__, "serve", "--folder", self.own_folder]
-        if watched_pid:
-            command += ["--watch", str(watched_pid), "--remove"]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL if watched_pid else subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                        start_new_session=True)
-        self.made = self.answer()
-        return self
-
-    def __exit__(self, *_):
-        self.process.stdin.close()
-        self.process.wait(60)
-        self.process.stdout.close()
-        shutil.rmtree(self.own_folder, ignore_errors=True)
-
     def answer(self):
-        said = json.loads(self.process.stdout.readline() or '{"error": "the supervisor has gone"}')
+        said = super().answer()
         if "unavailable" in said:
             raise Unavailable(said["unavailable"])
-        if "error" in said:
-            raise RuntimeError(said["error"])
         return said
-
-    def tell(self, command):
-        self.process.stdin.write(command + "\n")
-        self.process.stdin.flush()
-        self.answer()
-
-    def stop(self):
-        self.tell("stop")
-
-    def start(self):
-        self.tell("start")
-
-    def kill(self):
-        self.tell("kill")
-
-    def freeze(self):
-        self.tell("freeze")
-
-    def thaw(self):
-        self.tell("thaw")
 
     @property
     def url(self):

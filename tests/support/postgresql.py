@@ -30,6 +30,7 @@ import time
 import uuid
 
 from rabbitmq import PR_SET_PDEATHSIG, Ports, make_certificates
+from supervised import Supervised
 
 START_SECONDS = 60  # about 2 on a quiet machine, with a new cluster
 PASSWORD = "flexi-test-secret"
@@ -245,12 +246,16 @@ def serve(made, watched_pid):
         supervisor.end()
 
 
-class Server:
+class Server(Supervised):
     """One server, from Python. `with Server() as server: server.dsn_of("users")`"""
+
+    name = "postgresql"
 
     def __init__(self, made=None, durable=False):
         self.made, self.durable = made, durable
-        self.process = self.own_folder = None
+
+    def options(self):
+        return ["--durable"] * self.durable
 
     @classmethod
     def from_environment(cls):
@@ -262,51 +267,6 @@ class Server:
         server = cls({"folder": os.environ["FLEXI_TEST_PG_TLS"].removesuffix("/tls"), "dsn": dsn, "port": port})
         server.wait_until_ready()
         return server
-
-    def __enter__(self):
-        return self.begin()
-
-    def begin(self, watched_pid=None):
-        self.own_folder = tempfile.mkdtemp(prefix="flexi-postgresql-")
-        command = [sys.executable, __file__, "serve", "--folder", self.own_folder] + ["--durable"] * self.durable
-        if watched_pid:
-            command += ["--watch", str(watched_pid), "--remove"]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL if watched_pid else subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                        start_new_session=True)
-        self.made = self.answer()
-        return self
-
-    def __exit__(self, *_):
-        self.process.stdin.close()
-        self.process.wait(60)
-        self.process.stdout.close()
-        shutil.rmtree(self.own_folder, ignore_errors=True)
-
-    def answer(self):
-        said = json.loads(self.process.stdout.readline() or '{"error": "the supervisor has gone"}')
-        if "error" in said:
-            raise RuntimeError(said["error"])
-        return said
-
-    def tell(self, command):
-        self.process.stdin.write(command + "\n")
-        self.process.stdin.flush()
-        self.answer()
-
-    def stop(self):
-        self.tell("stop")
-
-    def start(self):
-        self.tell("start")
-
-    def kill(self):
-        self.tell("kill")
-
-    def freeze(self):
-        self.tell("freeze")
-
-    def thaw(self):
-        self.tell("thaw")
 
     def wait_until_ready(self):
         deadline = time.monotonic() + START_SECONDS

@@ -33,6 +33,8 @@ import sys
 import tempfile
 import time
 
+from supervised import Supervised
+
 SCRIPTS = pathlib.Path("/usr/lib/rabbitmq/bin")  # Debian's /usr/sbin/rabbitmq-server insists on user and folder of the service
 START_SECONDS = 120  # about 8 on a quiet machine
 STOP_SECONDS = 30
@@ -296,11 +298,13 @@ def serve(made, watched_pid):
         supervisor.end()
 
 
-class Server:
+class Server(Supervised):
     """One server, from Python. `with Server() as server: server.url`"""
 
-    def __init__(self, made=None, process=None):
-        self.made, self.process, self.own_folder = made, process, None
+    name = "rabbitmq"
+
+    def __init__(self, made=None):
+        self.made = made
 
     @classmethod
     def from_environment(cls):
@@ -313,51 +317,6 @@ class Server:
                       "eval": os.environ["FLEXI_TEST_RABBITMQEVAL"]})
         server.wait_until_ready()
         return server
-
-    def __enter__(self):
-        return self.begin()
-
-    def begin(self, watched_pid=None):
-        self.own_folder = tempfile.mkdtemp(prefix="flexi-rabbitmq-")
-        command = [sys.executable, __file__, "serve", "--folder", self.own_folder]
-        if watched_pid:
-            command += ["--watch", str(watched_pid), "--remove"]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL if watched_pid else subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                        start_new_session=True)
-        self.made = self.answer()
-        return self
-
-    def __exit__(self, *_):
-        self.process.stdin.close()
-        self.process.wait(60)
-        self.process.stdout.close()
-        shutil.rmtree(self.own_folder, ignore_errors=True)
-
-    def answer(self):
-        said = json.loads(self.process.stdout.readline() or '{"error": "the supervisor has gone"}')
-        if "error" in said:
-            raise RuntimeError(said["error"])
-        return said
-
-    def tell(self, command):
-        self.process.stdin.write(command + "\n")
-        self.process.stdin.flush()
-        self.answer()
-
-    def stop(self):
-        self.tell("stop")
-
-    def start(self):
-        self.tell("start")
-
-    def kill(self):
-        self.tell("kill")
-
-    def freeze(self):
-        self.tell("freeze")
-
-    def thaw(self):
-        self.tell("thaw")
 
     def wait_until_ready(self):
         deadline = time.monotonic() + START_SECONDS
