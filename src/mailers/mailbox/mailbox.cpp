@@ -8,6 +8,7 @@
 
 #include "core/hops.hpp"
 #include "core/timestamp.hpp"
+#include "runtime/lines.hpp"
 #include "runtime/page_budget.hpp"
 
 namespace flexi::mailers::mailbox {
@@ -83,23 +84,6 @@ core::Result<std::string> digest_of(const RenderedMail& mail, Compared what) {
   return std::string(reinterpret_cast<const char*>(digest.data()), digest.size());
 }
 
-/// Addresses hold no line break (the service refuses them), so one separates them.
-std::string join(const std::vector<std::string>& recipients) {
-  std::string out;
-  for (const auto& recipient : recipients) out.append(out.empty() ? "" : "\n").append(recipient);
-  return out;
-}
-
-std::vector<std::string> split(std::string_view text) {
-  std::vector<std::string> out;
-  while (!text.empty()) {
-    const auto end = std::min(text.find('\n'), text.size());
-    out.emplace_back(text.substr(0, end));
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return out;
-}
-
 struct Position {
   std::int64_t created_at = INT64_MAX;
   std::int64_t seq = INT64_MAX;
@@ -143,7 +127,7 @@ core::Result<core::Delivered> store(Connection& connection, const RenderedMail& 
     }
     return core::Delivered::duplicate;
   }
-  const std::string recipients = join(mail.to);
+  const std::string recipients = runtime::join_lines(mail.to);
   const auto bytes = mail.html.size() + mail.plain.size() + mail.mime.size() + mail.subject.size() + recipients.size() + mail.from.size();
   auto insert = connection.use(
       "INSERT INTO mails(id, created_at, bytes, digest, sender, recipients, subject, html, plain, mime) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)");
@@ -167,7 +151,7 @@ core::Result<RenderedMail> read_summary(const runtime::sqlite::Statement& row) {
   FLEXI_TRY(mail.id, core::MessageId::parse(row.text_view(0)));
   mail.created_at = core::from_unix_micros(row.integer(1));
   mail.from = row.text(2);
-  mail.to = split(row.text_view(3));
+  mail.to = runtime::split_lines(row.text_view(3));
   mail.subject = row.text(4);
   return mail;
 }

@@ -6,6 +6,7 @@
 
 #include "core/hops.hpp"
 #include "core/timestamp.hpp"
+#include "runtime/lines.hpp"
 #include "runtime/page_budget.hpp"
 #include "stores/postgres/migrations.hpp"
 
@@ -93,23 +94,6 @@ std::string as_text(std::string value) {
   return value;
 }
 
-/// Addresses hold no line break (the service refuses them), so one separates them.
-std::string join(const std::vector<std::string>& recipients) {
-  std::string out;
-  for (const auto& recipient : recipients) out.append(out.empty() ? "" : "\n").append(recipient);
-  return out;
-}
-
-std::vector<std::string> split(std::string_view all) {
-  std::vector<std::string> out;
-  while (!all.empty()) {
-    const auto end = std::min(all.find('\n'), all.size());
-    out.emplace_back(all.substr(0, end));
-    all.remove_prefix(std::min(end + 1, all.size()));
-  }
-  return out;
-}
-
 /// What never met the broker came from within the process.
 std::string way_of(core::Via via) { return std::string(core::to_string(via == core::Via::automatic ? core::Via::inproc : via)); }
 std::string name_of(core::Via via) { return std::string(core::to_string(via)); }
@@ -135,7 +119,7 @@ Result<SentMail> read_mail(const Rows& rows, int i) {
   SentMail mail;
   FLEXI_TRY(mail.id, MessageId::parse(rows.text(i, 0)));
   mail.accepted_at = rows.time(i, 1);
-  mail.from = rows.text(i, 2), mail.to = split(rows.text(i, 3)), mail.subject = rows.text(i, 4);
+  mail.from = rows.text(i, 2), mail.to = runtime::split_lines(rows.text(i, 3)), mail.subject = rows.text(i, 4);
   mail.state = state_of(rows.integer(i, 6), rows.integer(i, 8) != 0);
   mail.at = rows.time(i, 7);
   mail.attempts = static_cast<unsigned>(rows.integer(i, 9));
@@ -178,7 +162,7 @@ class PostgresSentMails final : public core::SentMails {
     const auto accepted_at = time(mail.accepted_at);
     queries[0] = {&kClaim, {text(mail.id.str()), bytes(digest), number(lease.count()), accepted_at, text(name_of(mail.via)), truth(mail.published),
                             bytes(bytes_of(mail.trace_id)), text(as_text(core::shorten_hops(mail.hops, mail.accepted_at))),
-                            text(as_text(mail.from)), text(as_text(join(mail.to))), text(as_text(mail.subject))}};
+                            text(as_text(mail.from)), text(as_text(runtime::join_lines(mail.to))), text(as_text(mail.subject))}};
     queries[1] = {&kLook, {text(mail.id.str())}};
     queries[2] = {&kRepeat, {text(mail.id.str()), bytes(digest), truth(mail.published), text(name_of(mail.via)), accepted_at, text(way_of(mail.via))}};
     auto rows = co_await database_.write(std::move(queries), std::move(context));

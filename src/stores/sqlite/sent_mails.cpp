@@ -6,6 +6,7 @@
 
 #include "core/hops.hpp"
 #include "core/timestamp.hpp"
+#include "runtime/lines.hpp"
 #include "runtime/page_budget.hpp"
 
 namespace flexi::stores::sqlite {
@@ -49,22 +50,6 @@ std::string_view bytes_of(const std::array<std::uint8_t, N>& bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-std::string join(const std::vector<std::string>& recipients) {
-  std::string out;
-  for (const auto& recipient : recipients) out.append(out.empty() ? "" : "\n").append(recipient);
-  return out;
-}
-
-std::vector<std::string> split(std::string_view text) {
-  std::vector<std::string> out;
-  while (!text.empty()) {
-    const auto end = std::min(text.find('\n'), text.size());
-    out.emplace_back(text.substr(0, end));
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return out;
-}
-
 core::Error held_by_another(std::int64_t left_micros) {
   auto error = core::unavailable("this mail is being sent already");
   error.retry_after = std::chrono::milliseconds(left_micros / 1000 + 1);
@@ -91,7 +76,7 @@ Result<std::optional<Found>> find(Connection& connection, const MessageId& id) {
 /// Bound texts must live as long as the statement.
 struct Texts {
   std::string recipients, hops;
-  explicit Texts(const SentMail& mail) : recipients(join(mail.to)), hops(core::shorten_hops(mail.hops, mail.accepted_at)) {}
+  explicit Texts(const SentMail& mail) : recipients(runtime::join_lines(mail.to)), hops(core::shorten_hops(mail.hops, mail.accepted_at)) {}
 };
 
 void bind_mail(Statement& s, const SentMail& mail, const Texts& texts, std::int64_t now, std::int64_t lease_until) {
@@ -156,7 +141,7 @@ Result<SentMail> read_mail(const Statement& row) {
   SentMail mail;
   FLEXI_TRY(mail.id, MessageId::parse(row.text_view(0)));
   mail.accepted_at = core::from_unix_micros(row.integer(1));
-  mail.from = row.text(2), mail.to = split(row.text_view(3)), mail.subject = row.text(4);
+  mail.from = row.text(2), mail.to = runtime::split_lines(row.text_view(3)), mail.subject = row.text(4);
   mail.state = state_of(row.integer(6), row.integer(8));
   mail.at = core::from_unix_micros(row.integer(7));
   mail.attempts = static_cast<unsigned>(row.integer(9));
