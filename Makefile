@@ -54,3 +54,5 @@ bench: ## measure, beside nginx, bare SQLite, grpc++, bare librabbitmq, crypt(3)
 
 clean: ## remove what was built (not ./flexiconnect-data)
 	rm -rf build
+
+include deploy/swarm.mk
