@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-# The cluster: deploy/swarm.yml on Docker Swarm; docs/swarm.md says what each of these promises.
+# The cluster: deploy/swarm.yml on Docker Swarm; docs/swarm.md says what each of these promises. IMAGES, TAG and WAIT are compose.mk's.
 STACK ?= flexiconnect
-IMAGES ?= $(or $(REGISTRY),flexiconnect)
-TAG ?= latest
 PUBLISH ?= ingress
 SECRETS ?= deploy/secrets
 N ?=
-SERVICE ?=
-WAIT ?= 300
 
 # The routing mesh wants a virtual address, and lets two tasks have one port; on a node itself a port has one holder, so the old one leaves first.
 PROXY_ENDPOINT ?= $(if $(filter host,$(PUBLISH)),dnsrr,vip)
@@ -18,7 +14,7 @@ RESOLVE = $(if $(REGISTRY),--with-registry-auth,--resolve-image never)
 RESOLVE_ONE = $(if $(REGISTRY),--with-registry-auth,--no-resolve-image)
 swarm_needs = $(foreach name,$(1),$(if $($(name)),,$(error say $(name)=…, e.g. make $@ $(2))))
 
-export STACK IMAGES TAG PUBLISH PROXY_ENDPOINT PROXY_ORDER PROXY_REPLICAS
+export STACK PUBLISH PROXY_ENDPOINT PROXY_ORDER PROXY_REPLICAS
 
 .PHONY: swarm-init swarm-secrets swarm-deploy swarm-scale swarm-update swarm-rollback swarm-ls swarm-join-token swarm-stop swarm-rm swarm-leave
 
@@ -30,7 +26,7 @@ swarm-init: ## make this machine a swarm's first manager, and the one that keeps
 swarm-join-token: ## print the command with which another machine joins (ROLE=worker, or manager)
 	@docker swarm join-token $(or $(ROLE),worker)
 
-swarm-secrets: ## make those of the stack's secrets that are not there yet, from SECRETS=folder or from random numbers
+swarm-secrets: ## make those of the stack's secrets that the swarm lacks, from the files in deploy/secrets (SECRETS= for another folder)
 	@deploy/swarm-secrets $(STACK) $(SECRETS)
 
 swarm-deploy: swarm-secrets ## start the stack, or bring a running one to this file (REGISTRY=… TAG=… PUBLISH=ingress|host), and wait until all runs
