@@ -52,8 +52,8 @@ swarm-ls: ## list nodes, services and where their tasks run
 swarm-stop: ## let no task of SERVICE=… run, until swarm-scale or swarm-deploy
 	$(call swarm_needs,SERVICE,SERVICE=mailhog)docker service scale $(STACK)_$(SERVICE)=0
 
-swarm-rm: ## remove the stack; volumes and secrets stay
-	docker stack rm $(STACK)
+swarm-rm: ## remove the stack, and wait until its tasks have ended; volumes and secrets stay
+	@deploy/swarm-remove $(STACK) $(WAIT)
 	@echo "Volumes and secrets of $(STACK) stay: docker volume ls, docker secret ls."
 
 swarm-leave: ## leave the swarm (FORCE=1 on its last manager, which ends it)
