@@ -3,6 +3,7 @@
 STACK ?= flexiconnect
 PUBLISH ?= ingress
 SECRETS ?= deploy/secrets
+FILES ?=
 N ?=
 
 # The routing mesh wants a virtual address, and lets two tasks have one port; on a node itself a port has one holder, so the old one leaves first.
@@ -30,7 +31,7 @@ swarm-secrets: ## make those of the stack's secrets that the swarm lacks, from t
 	@deploy/swarm-secrets $(STACK) $(SECRETS)
 
 swarm-deploy: swarm-secrets ## start the stack, or bring a running one to this file (REGISTRY=… TAG=… PUBLISH=ingress|host), and wait until all runs
-	docker stack deploy --prune $(RESOLVE) --compose-file deploy/swarm.yml $(STACK)
+	docker stack deploy --prune $(RESOLVE) $(foreach file,deploy/swarm.yml $(FILES),--compose-file $(file)) $(STACK)
 	@deploy/swarm-wait $(STACK) $(WAIT)
 
 swarm-scale: ## let N=… tasks of SERVICE=… run, and wait until they do
