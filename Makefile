@@ -7,7 +7,7 @@ ARGS ?=
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-test build run run-services test test-services matrix check fmt bench clean
+.PHONY: help deps deps-test build run run-services test test-services matrix check fmt bench test-containers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,5 +52,12 @@ bench: ## measure, beside nginx, bare SQLite, grpc++, bare librabbitmq, crypt(3)
 	@ninja -C $(BUILD) flexiconnect sqlite_commit_bench path grpcpp_path amqp_bench bcrypt_bench postgres_lookups mongo_insert_bench mail_bench
 	@/usr/bin/python3 bench/run.py $(BUILD)
 
+test-containers: deps-test ## make all images without a registry, start the stack on an engine of the tests' own, and test it (docs/containers.md)
+	@tools/deps containers
+	@tools/test-containers $(BUILD) $(ARGS)
+
 clean: ## remove what was built (not ./flexiconnect-data)
 	rm -rf build
+
+include deploy/compose.mk
+include deploy/swarm.mk

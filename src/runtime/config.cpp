@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <charconv>
+#include <fstream>
+#include <iterator>
 #include <set>
 #include <toml++/toml.h>
 
@@ -43,6 +45,7 @@ bool parse_number(std::string_view text, Number& value) {
   return ec == std::errc() && end == text.data() + text.size() && !text.empty();
 }
 
+constexpr const char* kFileSuffix = "_FILE";  // of the variable that names a file with a secret
 constexpr const char* kHidden = "***";  // what stands where a secret is
 
 constexpr std::pair<std::string_view, std::int64_t> kUnits[] = {{"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}, {"d", 86'400'000}};
@@ -223,12 +226,13 @@ class Reader final : public EachField<Reader> {
   void visit(const std::string& key, auto& value, std::string_view, Extra extra) {
     keys_.insert(key);
     envs_.insert(env_name(key));
+    if (extra.secret == Secret::yes) envs_.insert(env_name(key) + kFileSuffix);
     if (auto node = file_.at_path(key)) {
       if (auto* wrong = assign(*node.node(), value)) problems.push_back({key, std::string(wrong) + in_file()});
     }
     // The contract's own name is weaker than ours: it may be set for another program.
-    if (extra.also_env) from_environment(extra.also_env, value);
-    from_environment(env_name(key), value);
+    if (extra.also_env) from_environment(extra.also_env, value, extra);
+    from_environment(env_name(key), value, extra);
     if (extra.secret == Secret::yes && text_of(value) == kHidden)
       problems.push_back({key, "is \"***\", which earlier versions printed in a secret's place: set the secret itself"});
     if (extra.secret == Secret::yes) return;  // other users could read a secret flag in the process list
@@ -272,10 +276,24 @@ class Reader final : public EachField<Reader> {
   static bool is_section_name(std::string_view name) {
     return !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) { return std::isalnum(c) || c == '-' || c == '_'; });
   }
-  void from_environment(const std::string& name, auto& value) {
+  void from_environment(const std::string& name, auto& value, Extra extra) {
+    if (extra.secret == Secret::yes) from_secret_file(name, value);
     auto it = sources_.environment.find(name);
     if (it == sources_.environment.end()) return;
     if (auto* wrong = assign(std::string_view(it->second), value)) problems.push_back({name, std::string(wrong) + " (environment)"});
+  }
+  /// NAME_FILE names a file with the secret, which is how Docker and Kubernetes hand them out; editors end it with a line break.
+  void from_secret_file(const std::string& name, auto& value) {
+    const auto variable = name + kFileSuffix;
+    auto it = sources_.environment.find(variable);
+    if (it == sources_.environment.end() || it->second.empty()) return;
+    if (sources_.environment.contains(name)) return problems.push_back({variable, "stands beside " + name + ": set one of them"});
+    std::ifstream in(it->second, std::ios::binary);
+    std::string text(std::istreambuf_iterator<char>(in), {});
+    if (!in || in.bad()) return problems.push_back({variable, it->second + " can't be read"});
+    while (text.ends_with('\n') || text.ends_with('\r')) text.pop_back();
+    if (text.empty()) return problems.push_back({variable, it->second + " is empty"});
+    if (auto* wrong = assign(std::string_view(text), value)) problems.push_back({variable, wrong});
   }
   void find_unknown_in(const toml::table& table, const std::string& prefix) {
     for (auto& [name, node] : table) {
@@ -306,7 +324,8 @@ class Printer final : public EachField<Printer> {
     const auto name = key.substr(dot + 1), path = dot == key.npos ? "" : key.substr(0, dot);
     auto& text = std::find_if(sections_.begin(), sections_.end(), [&](auto& section) { return section.path == path; })->text;
     const bool hidden = extra.secret == Secret::yes && !text_of(value).empty();
-    text += "# " + std::string(doc) + " (" + env_name(key) + (extra.also_env ? std::string(", ") + extra.also_env : "") + ")\n";
+    text += "# " + std::string(doc) + " (" + env_name(key) + (extra.also_env ? std::string(", ") + extra.also_env : "") +
+            (extra.secret == Secret::yes ? "; a file that holds it: the same with _FILE" : "") + ")\n";
     // A comment: who reads this file must not take it for the secret.
     if (hidden) text += "# " + name + " = \"" + kHidden + "\"  (set)\n";
     else text += name + " = " + toml_text(value) + "\n";

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/config.hpp"
 
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -198,6 +203,43 @@ TEST(Config, PrintedSettingsReadBackAndHideSecrets) {
   EXPECT_EQ(again.names, options.names);
   EXPECT_EQ(again.http.timeout, options.http.timeout);
   EXPECT_EQ(again.http.password, options.http.password) << "no secret is read from what is printed in its place";
+}
+
+TEST(Config, ASecretMayStandInAFile) {
+  const auto file = std::filesystem::path(testing::TempDir()) / ("secret-" + std::to_string(::getpid()));
+  std::ofstream(file) << "pa ss\n";
+  Everything options;
+  ConfigSources sources;
+  sources.environment = {{"FLEXI_HTTP_PASSWORD_FILE", file}};
+  EXPECT_THAT(read(options, sources), testing::IsEmpty());
+  EXPECT_EQ(options.http.password, "pa ss") << "the line break at its end is the editor's";
+  std::ofstream(file) << "\n";
+  auto problems = read(options, sources);
+  ASSERT_EQ(problems.size(), 1u);
+  EXPECT_THAT(problems[0].message, HasSubstr("is empty"));
+  std::filesystem::remove(file);
+  problems = read(options, sources);
+  ASSERT_EQ(problems.size(), 1u);
+  EXPECT_EQ(problems[0].path, "FLEXI_HTTP_PASSWORD_FILE");
+  EXPECT_THAT(problems[0].message, HasSubstr("can't be read"));
+  sources.environment = {{"FLEXI_HTTP_PASSWORD_FILE", ""}};
+  EXPECT_THAT(read(options, sources), testing::IsEmpty()) << "set to nothing it is not set, as Compose leaves a variable";
+}
+
+TEST(Config, ASecretStandsInOnePlace) {
+  Everything options;
+  ConfigSources sources;
+  sources.environment = {{"FLEXI_HTTP_PASSWORD", "a"}, {"FLEXI_HTTP_PASSWORD_FILE", "/dev/null"}};
+  const auto problems = read(options, sources);
+  ASSERT_EQ(problems.size(), 1u);
+  EXPECT_THAT(problems[0].message, HasSubstr("set one of them"));
+}
+
+TEST(Config, OnlyASecretMayStandInAFile) {
+  Everything options;
+  ConfigSources sources;
+  sources.environment = {{"FLEXI_HTTP_TIMEOUT_FILE", "/dev/null"}};
+  EXPECT_EQ(read(options, sources).size(), 1u);
 }
 
 TEST(Config, TheSignOfASecretIsNoSecret) {

@@ -30,9 +30,10 @@ constexpr std::chrono::milliseconds kPatience{250};
 
 }  // namespace
 
-Balancer::Balancer(runtime::TaskScope& scope, BalancerOptions options, Authority peer, std::shared_ptr<PeerHealth> health)
+Balancer::Balancer(runtime::TaskScope& scope, BalancerOptions options, Authority peer, std::shared_ptr<PeerHealth> health, LookUp look_up)
     : scope_(scope), options_(options), hosts_(split(peer.host)), port_(peer.port),
-      health_(health ? std::move(health) : std::make_shared<PeerHealth>(to_authority(peer), options.outliers())) {
+      health_(health ? std::move(health) : std::make_shared<PeerHealth>(to_authority(peer), options.outliers())),
+      look_up_(look_up ? std::move(look_up) : [this](std::string name) { return ask_system(std::move(name)); }) {
   std::vector<Endpoint> found;
   for (auto& host : hosts_) {
     error_code ec;
@@ -45,23 +46,25 @@ Balancer::Balancer(runtime::TaskScope& scope, BalancerOptions options, Authority
 }
 
 core::awaitable<core::Result<void>> Balancer::ready() {
-  const bool stale = !literal_ && Clock::now() - resolved_at_ > options_.resolve_interval;
-  if (stale && !resolving_) {
-    resolving_ = true;
-    scope_.spawn(resolve());
-  }
+  if (Clock::now() - resolved_at_ > options_.resolve_interval) begin_resolving();
   if (!addresses_.empty()) co_return core::ok();
   auto start = [this](std::shared_ptr<runtime::Completion<void>> completion) { waiting_.push_back(std::move(completion)); };
   co_return co_await runtime::wait_for_completion<void>(std::move(start), runtime::cancelled_error(core::Sent::no));
 }
 
-core::awaitable<std::vector<Balancer::Endpoint>> Balancer::look_up(std::string name) {
+void Balancer::begin_resolving() {
+  if (literal_ || resolving_) return;
+  resolving_ = true;
+  scope_.spawn(resolve());
+}
+
+core::awaitable<std::vector<asio::ip::address>> Balancer::ask_system(std::string name) {
   tcp::resolver resolver(scope_.executor());
   error_code ec;
   auto results = co_await resolver.async_resolve(name, std::to_string(port_), asio::redirect_error(asio::use_awaitable, ec));
-  std::vector<Endpoint> found;
+  std::vector<asio::ip::address> found;
   if (!ec)
-    for (auto& result : results) found.push_back(result.endpoint());
+    for (auto& result : results) found.push_back(result.endpoint().address());
   co_return found;
 }
 
@@ -69,8 +72,8 @@ core::awaitable<void> Balancer::resolve() {
   co_await asio::this_coro::throw_if_cancelled(false);
   std::vector<Endpoint> found;
   for (auto& host : hosts_)
-    for (auto& endpoint : co_await look_up(host)) found.push_back(endpoint);
-  replace(found);
+    for (auto& address : co_await look_up_(host)) found.emplace_back(address, port_);
+  if (addresses_.empty()) replace(found);  // who waits goes on; known tasks are not given up for their virtual address
   const auto waiting = std::exchange(waiting_, {});
   for (auto& completion : waiting) {
     if (addresses_.empty()) completion->complete(core::unavailable("the service can't be found", "no address for " + health_->peer()));
@@ -80,8 +83,8 @@ core::awaitable<void> Balancer::resolve() {
   std::vector<Endpoint> tasks;
   for (auto& host : hosts_)
     if (host.find('.') == host.npos && host != "localhost")
-      for (auto& endpoint : co_await look_up("tasks." + host)) tasks.push_back(endpoint);
-  if (!tasks.empty()) replace(tasks);
+      for (auto& address : co_await look_up_("tasks." + host)) tasks.emplace_back(address, port_);
+  replace(tasks.empty() ? found : tasks);
   resolved_at_ = Clock::now();
   if (addresses_.empty()) resolved_at_ = {};
   resolving_ = false;
@@ -117,6 +120,7 @@ Balancer::Endpoint Balancer::next() {
 
 void Balancer::set_aside(const Endpoint& endpoint) {
   if (auto* address = find(endpoint)) address->health->unreachable(Clock::now());
+  if (Clock::now() - resolved_at_ > options_.ask_again_after) begin_resolving();
 }
 
 void Balancer::reached(const Endpoint& endpoint) {

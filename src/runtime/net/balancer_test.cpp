@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <boost/asio/post.hpp>
+#include <boost/asio/use_awaitable.hpp>
 #include <map>
 #include <set>
 
@@ -161,6 +163,75 @@ TEST_F(BalancerTest, OneFindsOutForAll) {
   EXPECT_GT(rows[1].view.aside_for, 59min);
   EXPECT_FALSE(rows[1].view.unreachable);
   health.reset();
+}
+
+/// A name server whose names may change; `asked` is told of each question.
+struct Names {
+  std::map<std::string, std::vector<std::string>> addresses;
+  std::function<void(const std::string&)> asked = [](auto&) {};
+  int questions = 0;
+
+  core::awaitable<std::vector<boost::asio::ip::address>> look_up(std::string name) {
+    ++questions;
+    asked(name);
+    std::vector<boost::asio::ip::address> found;
+    for (auto& address : addresses[name]) found.push_back(boost::asio::ip::make_address(address));
+    co_return found;
+  }
+  Balancer::LookUp function() {
+    return [this](std::string name) { return look_up(std::move(name)); };
+  }
+};
+
+/// Until everything that is under way on this thread has been done.
+core::awaitable<void> let_run() {
+  for (int i = 0; i < 20; ++i) co_await boost::asio::post(co_await boost::asio::this_coro::executor, boost::asio::use_awaitable);
+}
+
+core::awaitable<void> ask(Balancer& balancer) {
+  EXPECT_TRUE(co_await balancer.ready());
+  co_await let_run();
+}
+
+core::awaitable<void> fail_to_connect(Balancer& balancer, Balancer::Endpoint endpoint) {
+  balancer.set_aside(endpoint);
+  co_await let_run();
+}
+
+TEST_F(BalancerTest, TasksAreNotGivenUpForTheirVirtualAddressWhileTheNameIsAskedAgain) {
+  Names names{.addresses = {{"logger", {"10.0.0.1"}}, {"tasks.logger", {"10.0.0.2", "10.0.0.3"}}}};
+  Balancer balancer(scope_, {.resolve_interval = 0ms}, {"logger", 80}, nullptr, names.function());
+  shards_.run(ask(balancer));
+  EXPECT_EQ(turns(balancer, 4), (std::map<std::string, int>{{"10.0.0.2", 2}, {"10.0.0.3", 2}}));
+  names.asked = [&](const std::string&) { EXPECT_FALSE(turns(balancer, 2).contains("10.0.0.1")); };
+  names.addresses["tasks.logger"] = {"10.0.0.3", "10.0.0.4"};
+  shards_.run(ask(balancer));
+  EXPECT_EQ(turns(balancer, 4), (std::map<std::string, int>{{"10.0.0.3", 2}, {"10.0.0.4", 2}}));
+  names.addresses["tasks.logger"] = {};
+  shards_.run(ask(balancer));
+  EXPECT_EQ(turns(balancer, 2), (std::map<std::string, int>{{"10.0.0.1", 2}}));
+  shards_.run(scope_.join());
+}
+
+TEST_F(BalancerTest, AnAddressThatCantBeReachedHasTheNameAskedAgainAtOnce) {
+  Names names{.addresses = {{"logger.example", {"10.0.0.1"}}}};
+  Balancer balancer(scope_, {.resolve_interval = 1h, .ask_again_after = 0ms}, {"logger.example", 80}, nullptr, names.function());
+  shards_.run(ask(balancer));
+  shards_.run(ask(balancer));
+  EXPECT_EQ(names.questions, 1);
+  names.addresses["logger.example"] = {"10.0.0.2"};
+  shards_.run(fail_to_connect(balancer, endpoint("10.0.0.1")));
+  EXPECT_EQ(turns(balancer, 2), (std::map<std::string, int>{{"10.0.0.2", 2}}));
+  shards_.run(scope_.join());
+}
+
+TEST_F(BalancerTest, ManyFailuresToConnectAreOneQuestion) {
+  Names names{.addresses = {{"logger.example", {"10.0.0.1"}}}};
+  Balancer balancer(scope_, {.resolve_interval = 1h, .ask_again_after = 1h}, {"logger.example", 80}, nullptr, names.function());
+  shards_.run(ask(balancer));
+  for (int i = 0; i < 100; ++i) shards_.run(fail_to_connect(balancer, endpoint("10.0.0.1")));
+  EXPECT_EQ(names.questions, 1);
+  shards_.run(scope_.join());
 }
 
 }  // namespace

@@ -121,7 +121,7 @@ class ChannelShard::Peer final : public ConnectionOwner {
       }
     }
     connecting_ = false;
-    shard_.balancer_.set_aside(endpoint_);
+    if (!shard_.stopping_) shard_.balancer_.set_aside(endpoint_);
     shard_.shared_.log.debug("can't connect to gRPC peer", {{"peer", shard_.shared_.authority}, {"address", endpoint_.address().to_string()}, {"error", why}});
     fail(core::unavailable("the service can't be reached", why));
   }
