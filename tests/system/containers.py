@@ -3,7 +3,7 @@
 through the proxy, as from another machine; what asks for a port gets the broker's own. tests/containers starts it and says in FLEXI_TEST_STACK where
 everything is:
 
-    {"proxy": "https://…", "token": "…", "parts": {"broker": {"http": "http://…", "container": "…"}, …}}
+    {"proxy": "https://…", "sites": {"broker": "<its name there>", …}, "token": "…", "parts": {"broker": {"http": "http://…", "container": "…"}, …}}
 """
 
 import json
@@ -42,10 +42,13 @@ class ProxyRouter(Router):
 
     def handle_request(self, request):
         role = role_of(request.method, request.url.path)
-        target = httpx.URL(self.services.proxy if role in ("broker", "front-end") else self.services.parts[role].url)
+        site = self.services.sites.get(role)
+        target = httpx.URL(self.services.proxy if site else self.services.parts[role].url)
         request.url = request.url.copy_with(scheme=target.scheme, host=target.host, port=target.port)
         if request.headers.get("host") == self.services.own_name:
-            request.headers["host"] = target.netloc.decode()
+            request.headers["host"] = site or target.netloc.decode()
+        if site:
+            request.extensions["sni_hostname"] = site
         if "authorization" not in request.headers:
             request.headers["authorization"] = f"Bearer {self.services.token}"
         return self.inner.handle_request(request)
@@ -56,7 +59,7 @@ class Containers:
 
     def __init__(self):
         stack = json.loads(pathlib.Path(os.environ["FLEXI_TEST_STACK"]).read_text())
-        self.proxy, self.token = stack["proxy"], stack["token"]
+        self.proxy, self.token, self.sites = stack["proxy"], stack["token"], stack["sites"]
         self.parts = {role: Part(part["http"], part["container"]) for role, part in stack["parts"].items()}
         self.own_name = httpx.URL(self.url).netloc.decode()
 
