@@ -1,17 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The container suite: run by `make test-containers`, with an engine and all images at hand (engine.py, images.py). Elsewhere none of it is collected;
-tools/run-tests says so."""
-
-import os
-import pathlib
-import sys
+"""Fixtures of the container suite, which tools/test-containers loads as a plugin. Not a conftest.py: the system suite imports names from its own."""
 
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-
-if "FLEXI_TEST_ENGINE" not in os.environ:
-    collect_ignore_glob = ["test_*.py"]
 
 LINES = []
 
