@@ -214,6 +214,7 @@ void Dispatcher::plan_probe(Plan& plan) const {
   answer.content_type = kTextType;
   if (plan.target == Target::metrics) {
     answer.content_type = "text/plain; version=0.0.4; charset=utf-8";
+    ingress_.process.metrics.gauge("flexi_ready", "1 while /readyz says that this process can do its work, else 0").set(ingress_.process.readiness.ready() ? 1 : 0);
     answer.body = ingress_.process.metrics.expose();
   } else if (plan.target == Target::readyz) {
     answer.content_type = kJsonType;
