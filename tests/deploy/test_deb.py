@@ -8,7 +8,7 @@ import re
 import stat
 import subprocess
 
-from conftest import BINARY, ROOT
+from deb_package import BINARY, ROOT, package  # noqa: F401  a fixture
 
 UNITS = "/usr/lib/systemd/system/"
 

@@ -8,6 +8,7 @@ import time
 
 import booted
 import pytest
+from deb_package import package  # noqa: F401  a fixture
 
 TOKEN = "/etc/flexiconnect/admin-token"
 ASK = ("flexiconnect", "status", "--token-file", TOKEN)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The package of the built program."""
+"""The Debian package of the built program."""
 
 import os
 import pathlib
@@ -37,7 +37,7 @@ class Package:
         return folder / "newer.deb"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def package(tmp_path_factory):
     folder = tmp_path_factory.mktemp("deb")
     packed = subprocess.run(["cpack", "-G", "DEB", "-B", folder], cwd=BINARY.parent, capture_output=True, text=True)
