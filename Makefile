@@ -7,7 +7,7 @@ ARGS ?=
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-test build run run-services test test-services matrix check fmt bench test-containers clean
+.PHONY: help deps deps-test build run run-services test test-services matrix check fmt bench test-containers deb clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ test: deps-test $(BUILD)/build.ninja ## build everything and run every test; the
 
 test-services: deps-test build ## the system suite on real PostgreSQL, RabbitMQ, MongoDB and SMTP, each service a process (a part of make test)
 	@FLEXI_TEST_ON=services FLEXI_BINARY=$(BUILD)/flexiconnect /usr/bin/python3 -m pytest tests/system -n "$$(nproc)" -q -p no:cacheprovider -rs $(ARGS)
+
+deb: build ## pack what is built as a Debian package (docs/packages.md)
+	@cd $(BUILD) && cpack -G DEB && rm -rf _CPack_Packages
 
 matrix: deps-test build ## write docs/matrix.md: every action by every way, as a test sees it
 	@FLEXI_WRITE_MATRIX=1 FLEXI_BINARY=$(BUILD)/flexiconnect /usr/bin/python3 -m pytest tests/system/test_matrix.py -q -p no:cacheprovider

@@ -21,6 +21,9 @@
 #include "apps/stop_time.hpp"
 #include "apps/system_view.hpp"
 #include "apps/ways.hpp"
+#include "runtime/net/address.hpp"
+#include "runtime/net/listen.hpp"
+#include "runtime/service_manager.hpp"
 #include "services/broker/make_broker.hpp"
 #include "services/broker/token_gate.hpp"
 #include "services/listener/listener.hpp"
@@ -51,6 +54,22 @@ void raise_open_files_limit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/// What comes over a socket that nobody serves would wait for ever.
+Result<void> check_handed_sockets(const std::vector<Listening>& listeners) {
+  FLEXI_TRY(auto sockets, runtime::net::handed_sockets());
+  for (auto& socket : sockets) {
+    const auto address = runtime::net::to_authority(socket.endpoint);
+    const auto serves = [&](const Listening& listener) { return listener.server->endpoint().ends_with("//" + address); };
+    if (std::none_of(listeners.begin(), listeners.end(), serves))
+      return core::invalid_argument("a socket at " + address + " was handed over, and nothing here listens there: http.listen, grpc.listen or rpc.listen must name it");
+  }
+  return core::ok();
+}
+
+void tell_service_manager(Process& process, std::string_view state) {
+  if (auto told = runtime::notify(state, runtime::notify_socket()); !told) process.log.warning("the service manager was not told", {{"error", told.error().message}});
+}
+
 /// Everything between "the storage is open" and "a signal came".
 class Running {
  public:
@@ -71,6 +90,7 @@ class Running {
     const Served served{.broker = guarded(broker_.get(), broker_gate_), .services = guarded(services_door(), services_gate_), .page = role_.page,
                         .log_grpc = log_grpc(), .login_tokens = accounts() != nullptr};
     FLEXI_TRY(transports_.serve(served, listeners_));
+    FLEXI_TRY(check_handed_sockets(listeners_));
     for (auto& listener : listeners_) system_.listens(listener.via, listener.server->endpoint());
     system_.start();
     if (role_.broker) messages_.start(process_);
@@ -235,7 +255,9 @@ Result<void> run(const Settings& settings) {
     if (no_token && !settings.listens_on_loopback())
       process.log.warning("reading and administration are refused to other machines", {{"because", "FLEXI_ADMIN_TOKEN_FILE is not set"}});
     std::cout << "FlexiConnect" << (role.command.empty() ? "" : "'s ") << role.command << " is ready at " << endpoint << std::endl;
+    tell_service_manager(process, "READY=1\nSTATUS=Serving " + endpoint);
     process.shards.run(wait_for_signal(signals));
+    tell_service_manager(process, "STOPPING=1\nSTATUS=Finishing what is under way");
     process.log.info("stopping");
   }
   process.readiness.drain();

@@ -4,32 +4,20 @@
 #include <boost/asio/co_spawn.hpp>
 
 #include "runtime/net/address.hpp"
+#include "runtime/net/listen.hpp"
 #include "transports/grpc/server_shard.hpp"
 
 namespace flexi::transports::grpc {
 
 namespace asio = boost::asio;
 using asio::ip::tcp;
-using boost::system::error_code;
 
 namespace {
 
-using ReusePort = asio::detail::socket_option::boolean<SOL_SOCKET, SO_REUSEPORT>;
-enum class Sharing { alone, with_shards };
 constexpr std::uint16_t kDefaultPort = 50001;
 constexpr const char* kCodeNames[] = {"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
                                       "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE",
                                       "DATA_LOSS", "UNAUTHENTICATED"};
-
-error_code listen_on(tcp::acceptor& acceptor, const tcp::endpoint& endpoint, Sharing sharing) {
-  error_code ec;
-  acceptor.open(endpoint.protocol(), ec);
-  if (!ec) acceptor.set_option(tcp::acceptor::reuse_address(true), ec);
-  if (!ec && sharing == Sharing::with_shards) acceptor.set_option(ReusePort(true), ec);
-  if (!ec) acceptor.bind(endpoint, ec);
-  if (!ec && sharing == Sharing::with_shards) acceptor.listen(1024, ec);
-  return ec;
-}
 
 class GrpcServer final : public core::Server {
  public:
@@ -43,18 +31,9 @@ class GrpcServer final : public core::Server {
   }
 
   core::Result<void> listen(tcp::endpoint endpoint) {
-    const auto failed = [&](const error_code& ec) { return core::unavailable("can't listen on " + shared_.options.listen + ": " + ec.message()); };
-    // SO_REUSEPORT would let a second process take half of the connections without a word.
-    if (endpoint.port() != 0) {
-      tcp::acceptor probe(shards_.executor(0));
-      if (auto ec = listen_on(probe, endpoint, Sharing::alone)) return failed(ec);
-    }
-    for (unsigned i = 0; i < shards_.size(); ++i) {
-      tcp::acceptor acceptor(shards_.executor(i));
-      if (auto ec = listen_on(acceptor, endpoint, Sharing::with_shards)) return failed(ec);
-      endpoint.port(acceptor.local_endpoint().port());
-      listeners_.push_back(std::make_unique<ServerShard>(shards_.executor(i), shared_, std::move(acceptor)));
-    }
+    FLEXI_TRY(auto acceptors, runtime::net::listen(shards_, endpoint, shared_.options.listen));
+    endpoint.port(acceptors.front().local_endpoint().port());
+    for (unsigned i = 0; i < shards_.size(); ++i) listeners_.push_back(std::make_unique<ServerShard>(shards_.executor(i), shared_, std::move(acceptors[i])));
     endpoint_ = (shared_.tls ? "grpcs://" : "grpc://") + runtime::net::to_authority(endpoint);
     for (auto& listener : listeners_) asio::post(listener->executor(), [shard = listener.get()] { shard->start(); });
     return core::ok();
