@@ -52,8 +52,9 @@ bench: ## measure, beside nginx, bare SQLite, grpc++, bare librabbitmq, crypt(3)
 	@ninja -C $(BUILD) flexiconnect sqlite_commit_bench path grpcpp_path amqp_bench bcrypt_bench postgres_lookups mongo_insert_bench mail_bench
 	@/usr/bin/python3 bench/run.py $(BUILD)
 
-test-containers: deps-test ## make all images without a registry, start the stack on an engine of the tests' own, and test it (docs/containers.md)
+test-containers: deps-test $(BUILD)/build.ninja ## make all images without a registry, start the stack on an engine of the tests' own, and test it (docs/containers.md)
 	@tools/deps containers
+	@ninja -C $(BUILD) flexiconnect rpc_call
 	@tools/test-containers $(BUILD) $(ARGS)
 
 clean: ## remove what was built (not ./flexiconnect-data)

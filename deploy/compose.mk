@@ -5,18 +5,22 @@ TAG ?= latest
 PORT ?= 80
 SERVICE ?=
 COMPOSE ?= $(if $(shell docker compose version 2>/dev/null),docker compose,docker-compose)
-STACK_OF_CONTAINERS = $(COMPOSE) -p flexiconnect -f deploy/compose.yaml
+# A further Compose file of your own, over ours.
+OVERRIDE ?=
+STACK_OF_CONTAINERS = $(COMPOSE) -p flexiconnect -f deploy/compose.yaml $(addprefix -f ,$(OVERRIDE))
+SECRETS ?= deploy/secrets
 OWN_IMAGES := broker-service authentication-service logger-service mail-service listener-service front-end micro-caddy
 WAIT ?= 300
 
 export IMAGES TAG
+export SECRETS_FOLDER = $(abspath $(SECRETS))
 export DOCKER_BUILDKIT := 1
 export COMPOSE_DOCKER_CLI_BUILD := 1
 
 .PHONY: up up-build down service-build start stop logs ps push images secrets
 
 secrets: ## make the secrets of deploy/compose.yaml that are missing, in deploy/secrets
-	@deploy/make-secrets
+	@deploy/make-secrets $(SECRETS)
 
 images: ## build all images as flexiconnect/<service>:latest (REGISTRY=… TAG=… for other names)
 	@for image in $(OWN_IMAGES); do echo "$(IMAGES)/$$image:$(TAG)"; \

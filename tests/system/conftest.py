@@ -11,6 +11,7 @@ import time
 import uuid
 
 import httpx
+import containers
 import pytest
 from services import DIRECT, INPROC, ON_SERVICES, QUEUE_WAY, Destinations, Services, embedded_only, leave_out, summary  # noqa: F401  for tests, too
 
@@ -139,7 +140,7 @@ def binary_is_there():
 
 def pytest_collection_modifyitems(config, items):
     if ON_SERVICES:
-        leave_out(config, items)
+        leave_out(config, items, *([containers.why_left_out] if containers.ON_CONTAINERS else []))
 
 
 def pytest_sessionfinish(session):
@@ -200,6 +201,11 @@ def own(make_instance, request):
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory, request):
     """One instance for the tests of a module that leave it as they found it, apart from new entries."""
+    if containers.ON_CONTAINERS:
+        instance = containers.Containers()
+        yield instance
+        assert instance.running(), f"a container died\n{instance.log()}"
+        return
     folder = tmp_path_factory.mktemp("shared")
     destinations = Destinations(request) if ON_SERVICES else None
     instance = Services(Instance, folder, destinations).start() if destinations else Instance(folder).start()

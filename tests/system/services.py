@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The product as six processes on real servers, in an Instance's place: authentication, logger, mail, listener, broker and front end. A
-test that asks for an instance gets this one where FLEXI_TEST_ON=services."""
+test that asks for an instance gets this one where FLEXI_TEST_ON=services; containers.py has them in containers."""
 
 import concurrent.futures
 import contextlib
@@ -11,7 +11,8 @@ import httpx
 import pytest
 from rabbitmq import Ports
 
-ON_SERVICES = os.environ.get("FLEXI_TEST_ON", "embedded") == "services"
+ON = os.environ.get("FLEXI_TEST_ON", "embedded")
+ON_SERVICES = ON in ("services", "containers")
 ROLES = ("authentication", "logger", "mail", "listener", "broker", "front-end")
 ALL = ("HTTP", "GRPC", "RPC")
 LISTENERS = {"authentication": ALL, "logger": ALL, "mail": ALL, "broker": ALL, "listener": ("HTTP",), "front-end": ("HTTP",)}
@@ -207,11 +208,11 @@ def why_left_out(item):
     return None if {"own", "shared", "make_instance"} & set(item.fixturenames) else "starts no instance"
 
 
-def leave_out(config, items):
+def leave_out(config, items, or_else=lambda item: None):
     """Of a run on services: what is embedded_only, and what starts nothing that would differ."""
     reasons, kept, left = {}, [], []
     for item in items:
-        why = why_left_out(item)
+        why = why_left_out(item) or or_else(item)
         (left if why else kept).append(item)
         if why:
             reasons[why] = reasons.get(why, 0) + 1
@@ -224,4 +225,4 @@ def leave_out(config, items):
 def summary(config):
     """For the last lines of a run."""
     reasons = getattr(config, "flexi_left_out", {})
-    return [f"on services not run: {count}: {why}" for why, count in sorted(reasons.items(), key=lambda item: -item[1])]
+    return [f"on {ON} not run: {count}: {why}" for why, count in sorted(reasons.items(), key=lambda item: -item[1])]
