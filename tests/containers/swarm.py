@@ -75,7 +75,7 @@ class Node:
 
     def close(self):
         self.engine.run("docker", "swarm", "leave", "--force", capture_output=True)
-        self.engine.run("sh", "-c", "docker volume ls -q | xargs -r docker volume rm", capture_output=True)
+        self.engine.run("sh", "-c", f"docker volume ls -q --filter label=com.docker.stack.namespace={STACK} | xargs -r docker volume rm", capture_output=True)
         self.engine.__exit__(None, None, None)
 
     def docker(self, *words, check=True, **how):

@@ -3,7 +3,7 @@
 keeps `pytest tests` from collecting it. What it measures is printed, and written to build/containers/swarm-figures.json.
 
 One node's tasks are reached by their own addresses and by ports of the node, because the kernels that the tests run on often lack IPVS, which virtual
-addresses and the routing mesh are made of; the last lines say so where it is.
+addresses and the routing mesh are made of; tools/test-containers says so in its last lines.
 """
 
 import contextlib
