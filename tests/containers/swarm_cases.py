@@ -118,6 +118,37 @@ def test_rolling_every_service_to_a_new_tag_and_back_loses_no_request(cluster):
     nothing_lost(load)
 
 
+def test_a_service_of_one_task_is_updated_without_a_gap(cluster):
+    alone = ("logger-service", "broker-service")
+    for service in alone:
+        cluster.make("swarm-scale", f"SERVICE={service}", "N=1")
+    with cluster.load() as load:
+        time.sleep(3)
+        for service in alone:
+            cluster.make("swarm-update", f"SERVICE={service}", "TAG=two")
+            cluster.make("swarm-rollback", f"SERVICE={service}")
+            assert cluster.image_of(service) == f"flexiconnect/{service}:one"
+    for service in alone:
+        cluster.make("swarm-scale", f"SERVICE={service}", "N=2")
+    show("rolling a logger and a broker of one task each, and back", open_loop.figures(load.lines))
+    nothing_lost(load)
+
+
+def test_what_an_update_of_the_proxy_costs_on_a_port_of_its_node(cluster):
+    """Stop-first: nobody listens for a while. What was accepted is there all the same."""
+    with cluster.load() as load:
+        time.sleep(5)
+        cluster.make("swarm-update", "SERVICE=caddy", "TAG=two")
+        time.sleep(5)
+    failed = [line for line in load.lines if "error" in line]
+    kinds = sorted({line["error"].split(" ", 1)[0] for line in failed})
+    away = max(line["at"] for line in failed) - min(line["at"] for line in failed) if failed else 0
+    print(f"\nupdating the proxy on a port of its node: {len(failed)} of {len(load.lines)} requests failed within {away:.1f} s: {', '.join(kinds)}", flush=True)
+    for found in load.settled():
+        assert found["accepted"] > 0 and not found["lost"] and not found["doubled"], found
+    cluster.make("swarm-update", "SERVICE=caddy", "TAG=one")
+
+
 BROKEN = {"ends at once": 'CMD ["no-such-command"]', "never gets healthy": 'HEALTHCHECK --interval=1s --retries=2 CMD ["false"]\nENTRYPOINT ["sleep", "600"]'}
 
 
