@@ -165,19 +165,6 @@ def test_a_broken_image_is_rolled_back_by_itself(cluster, how):
     nothing_lost(load)
 
 
-def test_the_stack_runs_on_virtual_addresses_too(cluster):
-    """Names of tasks are what our services ask for, so the virtual address itself need not work."""
-    cluster.make("swarm-rm")
-    cluster.make("swarm-deploy", "TAG=one", "ENDPOINT_MODE=vip")
-    for request in (LOG, LOGIN, MAIL):
-        eventually(lambda r=request: cluster.call("POST", "/handle", r)[0] == 202, f"an answer to {request}")
-    assert "vip" in cluster.first.docker("service", "inspect", "--format", "{{.Spec.EndpointSpec.Mode}}", f"{STACK}_logger-service")
-    with cluster.load() as load:
-        time.sleep(10)
-    nothing_lost(load)
-    cluster.make("swarm-deploy", "TAG=one")
-
-
 def test_a_node_that_is_cut_off_is_done_without_and_returns(cluster):
     second = cluster.add_node(2, KEPT / "node-2")
     copied = [f"flexiconnect/{service}:one" for service in (*SERVICES, "micro-caddy")]
