@@ -43,7 +43,7 @@ swarm-update: ## roll SERVICE=… to TAG=…, one task after the other; an image
 
 swarm-rollback: ## take SERVICE=… back to what it was before its last update
 	$(call swarm_needs,SERVICE,SERVICE=broker-service)docker service update --rollback --detach $(STACK)_$(SERVICE)
-	@deploy/swarm-wait $(STACK) $(WAIT) $(SERVICE)
+	@deploy/swarm-wait $(STACK) $(WAIT) $(SERVICE) rollback
 
 swarm-ls: ## list nodes, services and where their tasks run
 	@docker node ls
