@@ -3,12 +3,13 @@
 through the proxy, as from another machine; what asks for a port gets the broker's own. tests/containers starts it and says in FLEXI_TEST_STACK where
 everything is:
 
-    {"proxy": "https://…", "sites": {"broker": "<its name there>", …}, "token": "…", "parts": {"broker": {"http": "http://…", "container": "…"}, …}}
+    {"sites": {"broker": "https://…", …}, "token": "…", "parts": {"broker": {"http": "http://…", "container": "…"}, …}}
 """
 
 import json
 import os
 import pathlib
+import socket
 import subprocess
 
 import httpx
@@ -37,18 +38,20 @@ class Part:
         return subprocess.run(["docker", "logs", "--tail", "100", self.container], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
 
 
+def resolve_localhost(getaddrinfo=socket.getaddrinfo):
+    """Source: RFC 6761 section 6.3, which browsers follow and this system's resolver does not."""
+    socket.getaddrinfo = lambda host, *more, **named: getaddrinfo("127.0.0.1" if str(host).endswith(".localhost") else host, *more, **named)
+
+
 class ProxyRouter(Router):
     """The contract's calls of the broker and the page go through the proxy, the services' own to them; all as the administrator."""
 
     def handle_request(self, request):
         role = role_of(request.method, request.url.path)
-        site = self.services.sites.get(role)
-        target = httpx.URL(self.services.proxy if site else self.services.parts[role].url)
+        target = httpx.URL(self.services.sites.get(role) or self.services.parts[role].url)
         request.url = request.url.copy_with(scheme=target.scheme, host=target.host, port=target.port)
         if request.headers.get("host") == self.services.own_name:
-            request.headers["host"] = site or target.netloc.decode()
-        if site:
-            request.extensions["sni_hostname"] = site
+            request.headers["host"] = target.netloc.decode()
         if "authorization" not in request.headers:
             request.headers["authorization"] = f"Bearer {self.services.token}"
         return self.inner.handle_request(request)
@@ -59,7 +62,8 @@ class Containers:
 
     def __init__(self):
         stack = json.loads(pathlib.Path(os.environ["FLEXI_TEST_STACK"]).read_text())
-        self.proxy, self.token, self.sites = stack["proxy"], stack["token"], stack["sites"]
+        self.token, self.sites = stack["token"], stack["sites"]
+        resolve_localhost()
         self.parts = {role: Part(part["http"], part["container"]) for role, part in stack["parts"].items()}
         self.own_name = httpx.URL(self.url).netloc.decode()
 
