@@ -53,7 +53,7 @@ class Stack:
     def description(self):
         """For the system suite."""
         own = {role: {"http": f"http://127.0.0.1:{port}", "container": self.container(service)} for role, (service, port) in PARTS.items() if port}
-        return {"proxy": "https://127.0.0.1", "sites": {"broker": "backend.localhost", "front-end": "localhost"}, "token": self.token, "parts": own, "grpc": "127.0.0.1:50001", "rpc": "127.0.0.1:5001",
+        return {"sites": {"broker": "https://backend.localhost", "front-end": "https://localhost"}, "token": self.token, "parts": own, "grpc": "127.0.0.1:50001", "rpc": "127.0.0.1:5001",
                 "amqp": (self.secrets / "amqp_uri").read_text().strip().replace("@rabbitmq", "@127.0.0.1")}
 
 

@@ -2,6 +2,7 @@
 """`make up-build` and what it started: health, confinement, names, ports, volumes, stop."""
 
 import socket
+import subprocess
 import time
 
 import httpx
@@ -50,7 +51,7 @@ def test_published_ports(stack, port):
 @pytest.mark.parametrize("service", OWN)
 def test_no_process_is_root_or_may_become_it(stack, service):
     container = stack.inspect(service)
-    assert {line.split()[0] for line in docker("top", container["Id"], "-eo", "uid").splitlines()[1:]} == {"10001"}
+    assert {line.split()[1] for line in docker("top", container["Id"], "-eo", "pid,uid").splitlines()[1:]} == {"10001"}
     host = container["HostConfig"]
     assert host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"] and "no-new-privileges:true" in host["SecurityOpt"] and not host["Privileged"]
     assert host["Memory"] and host["NanoCpus"] and host["PidsLimit"]
@@ -91,11 +92,23 @@ def test_the_contracts_names(stack):
     assert all(name in found or docker("exec", stack.container("broker-service"), "getent", "hosts", name).strip() for name in names)
 
 
-def test_an_address_that_the_proxy_passes_on_is_believed(stack, broker):
-    """The lockout's table names who logs in: the client of the proxy, not the proxy."""
-    with httpx.Client(base_url="https://127.0.0.1", verify=False, timeout=20, trust_env=False) as client:
-        request = client.build_request("POST", "/handle", json={"action": "auth", "auth": EXAMPLE}, headers={"Host": "backend.localhost"}, extensions={"sni_hostname": "backend.localhost"})
-        assert client.send(request).json()["message"] == "Authenticated"
+def test_the_proxy_has_the_page_and_the_broker(stack):
+    """TLS with a certificate of its own authority, which is in its volume."""
+    authority = docker("exec", stack.container("caddy"), "cat", "/data/caddy/pki/authorities/local/root.crt")
+    (stack.folder / "root.crt").write_text(authority)
+    for name, path, text in (("localhost", "/", "<!doctype html>"), ("backend.localhost", "/ping", "")):
+        done = subprocess.run(["curl", "-sS", "--fail", "--cacert", stack.folder / "root.crt", "--resolve", f"{name}:443:127.0.0.1", f"https://{name}{path}"], capture_output=True, text=True)
+        assert done.returncode == 0 and text in done.stdout, done.stderr
+
+
+def test_what_the_proxy_says_of_a_client_is_believed(stack):
+    """And what others say is not: the wait after failed log-ins is counted by the client's address, which the log names."""
+    for told, url in (("192.0.2.77", "http://127.0.0.1:8080/handle"), ("192.0.2.78", "https://backend.localhost/handle")):
+        for _ in range(3):
+            subprocess.run(["curl", "-sSk", "--resolve", "backend.localhost:443:127.0.0.1", "-H", f"X-Forwarded-For: {told}", "-H", "Content-Type: application/json",
+                            "-d", '{"action":"auth","auth":{"email":"a@example.com","password":"wrong-one"}}', url], check=True, capture_output=True)
+    seen = docker("logs", stack.container("authentication-service"))
+    assert "192.0.2.77" not in seen and "192.0.2.78" not in seen
 
 
 @pytest.mark.parametrize("service", [*(service for service, _ in PARTS.values()), "caddy"])
