@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """deploy/kubernetes: what the API would take, and what it promises."""
 
+import os
 import re
 import subprocess
 
@@ -27,6 +28,13 @@ def all_of(text):
 @pytest.fixture(scope="module")
 def workloads(all_of):
     return {name: each for (kind, name), each in all_of.items() if kind in ("Deployment", "StatefulSet")}
+
+
+def settings_of_the_program():
+    """All of them, by their default; nothing of the caller's environment, where a FLEXI_ variable that is no setting is an error."""
+    done = subprocess.run([str(BINARY), "print-config"], capture_output=True, text=True, timeout=20, env={"PATH": os.environ["PATH"]})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def pod(workload):
@@ -71,8 +79,7 @@ def test_nobody_has_more_rights_than_needed(workloads):
 
 
 def test_the_drain_fits_into_the_grace_period(workloads):
-    settings = subprocess.run([str(BINARY), "print-config"], capture_output=True, text=True, timeout=20).stdout
-    stop_grace = int(re.search(r'^stop_grace = "(\d+)s"', settings, re.M)[1])
+    stop_grace = int(re.search(r'^stop_grace = "(\d+)s"', settings_of_the_program(), re.M)[1])
     for name, workload in workloads.items():
         command = container(workload)["lifecycle"]["preStop"]["exec"]["command"]
         assert command[0] == "sleep"
@@ -125,7 +132,7 @@ def test_who_may_call_whom(all_of, workloads):
 
 
 def test_every_variable_is_a_setting(all_of, workloads):
-    known = set(re.findall(r"\b[A-Z][A-Z_]+\b", subprocess.run([str(BINARY), "print-config"], capture_output=True, text=True, timeout=20).stdout))
+    known = set(re.findall(r"\b[A-Z][A-Z_]+\b", settings_of_the_program()))
     used = {each["name"] for workload in workloads.values() for each in container(workload)["env"]}
     used |= {name for (kind, _), each in all_of.items() if kind == "ConfigMap" for name in each["data"]}
     used |= {literal.split("=", 1)[0] for path in FOLDER.rglob("kustomization.yaml") for each in yaml.safe_load(path.read_text()).get("configMapGenerator", []) for literal in each["literals"]}
