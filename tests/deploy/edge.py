@@ -16,7 +16,7 @@ import httpx
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests/chaos"), str(ROOT / "tests/support")]
 
-from parts import eventually  # noqa: E402
+from parts import BINARY, eventually  # noqa: E402
 from rabbitmq import Ports  # noqa: E402
 
 CADDYFILE = ROOT / "deploy/Caddyfile"
@@ -58,7 +58,6 @@ class Caddy:
             self.dns.answer_for(config)
         for server in config["apps"]["http"]["servers"].values():
             server["listen"] = [f"127.0.0.1{address}" for address in server["listen"]]
-        # Redirects from http are a server of Caddy's own making, which listens where http_port says, everywhere.
         (self.folder / "config.json").write_text(json.dumps(config))
         with (self.folder / "log.jsonl").open("wb") as log:
             self.process = subprocess.Popen([CADDY, "run", "--config", str(self.folder / "config.json")], env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -163,4 +162,5 @@ def values_of(tree, key):
 
 
 if __name__ == "__main__":
-    print(cannot_send_again())
+    if why := cannot_send_again():
+        print(why)
