@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures that start the built binary as a user does. FLEXI_BINARY names it; see README.md."""
 
+import contextlib
 import os
 import pathlib
 import queue
@@ -197,17 +198,24 @@ def own(make_instance, request):
     return make_instance(settings=getattr(request, "param", None)).start()
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory, request):
-    """One instance for the tests of a module that leave it as they found it, apart from new entries."""
-    folder = tmp_path_factory.mktemp("shared")
+@contextlib.contextmanager
+def system(request, settings=None):
+    """One that runs for a whole module, as make_instance's for one test."""
+    folder = request.getfixturevalue("tmp_path_factory").mktemp("system")
     destinations = Destinations(request) if ON_SERVICES else None
-    instance = Services(Instance, folder, destinations).start() if destinations else Instance(folder).start()
+    instance = (Services(Instance, folder, destinations, settings) if destinations else Instance(folder, settings=settings)).start()
     yield instance
     assert instance.running(), f"it died\n{instance.log()}"
     instance.terminate()
     if destinations:
         destinations.close()
+
+
+@pytest.fixture(scope="module")
+def shared(request):
+    """One instance for the tests of a module that leave it as they found it, apart from new entries."""
+    with system(request) as instance:
+        yield instance
 
 
 @pytest.fixture
