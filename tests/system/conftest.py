@@ -83,6 +83,10 @@ class Instance:
                 return self
 
     @property
+    def page_url(self):
+        return self.url
+
+    @property
     def port(self):
         return int(self.url.rsplit(":", 1)[1])
 
