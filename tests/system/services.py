@@ -183,8 +183,8 @@ ONE_PROCESS, OWN, FILES, MAILBOX = "the doors of one process", "starts its proce
 LEFT_OUT = {
     **dict.fromkeys(("test_amqp.py", "test_amqp_outage.py", "test_amqp_tls.py", "test_ledger_rabbitmq.py", "test_custom_targets.py", "test_mongodb.py", "test_postgresql.py",
                      "test_sent_mails_postgresql.py", "test_smtp.py", "test_page_elsewhere.py"), OWN),
-    **dict.fromkeys(("test_durability.py", "test_failures_in_log.py", "test_upgrade.py", "test_transfer.py", "test_cli.py"), FILES),
-    **dict.fromkeys(("test_system.py", "test_stop.py", "test_grpc_product.py", "test_grpc_h2spec.py"), ONE_PROCESS),
+    **dict.fromkeys(("test_durability.py", "test_failures_in_log.py", "test_upgrade.py", "test_transfer.py"), FILES),
+    **dict.fromkeys(("test_system.py", "test_stop.py", "test_grpc_h2spec.py"), ONE_PROCESS),
     "test_mail_release.py": MAILBOX,
     "test_openapi.py::test_every_operation_answers_as_documented[post-/actions/{action}]": ONE_PROCESS,
     "test_openapi.py::test_every_operation_answers_as_documented[get-/mails": MAILBOX,
