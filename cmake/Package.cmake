@@ -11,8 +11,8 @@ install(FILES ${debian}/token-key.conf DESTINATION usr/lib/systemd/system/flexic
 install(FILES ${debian}/sysusers.conf DESTINATION usr/lib/sysusers.d RENAME flexiconnect.conf COMPONENT deb)
 file(GLOB settings CONFIGURE_DEPENDS ${debian}/*.env ${debian}/*.toml)
 install(FILES ${settings} DESTINATION etc/flexiconnect PERMISSIONS OWNER_READ OWNER_WRITE COMPONENT deb)
-install(FILES ${debian}/copyright ${CMAKE_SOURCE_DIR}/README.md ${CMAKE_SOURCE_DIR}/docs/packages.md ${CMAKE_SOURCE_DIR}/docs/operations.md ${CMAKE_SOURCE_DIR}/docs/errors.md
-              ${CMAKE_SOURCE_DIR}/docs/custom-actions.md ${CMAKE_SOURCE_DIR}/docs/grpc.md ${CMAKE_SOURCE_DIR}/docs/rpc.md
+install(FILES ${debian}/copyright ${CMAKE_SOURCE_DIR}/README.md ${CMAKE_SOURCE_DIR}/docs/packages.md ${CMAKE_SOURCE_DIR}/docs/operations.md
+              ${CMAKE_SOURCE_DIR}/docs/errors.md ${CMAKE_SOURCE_DIR}/docs/custom-actions.md ${CMAKE_SOURCE_DIR}/docs/grpc.md ${CMAKE_SOURCE_DIR}/docs/rpc.md
         DESTINATION ${doc} COMPONENT deb)
 install(FILES ${debian}/lintian-overrides DESTINATION usr/share/lintian/overrides RENAME flexiconnect COMPONENT deb)
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/schemas/ DESTINATION usr/share/flexiconnect/schemas COMPONENT deb

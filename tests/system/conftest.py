@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures that start the built binary as a user does. FLEXI_BINARY names it; see README.md."""
 
+import contextlib
 import os
 import pathlib
 import queue
@@ -81,6 +82,10 @@ class Instance:
             if READY in line:
                 self.url = line.split(READY, 1)[1].split()[0].rstrip("/")
                 return self
+
+    @property
+    def page_url(self):
+        return self.url
 
     @property
     def port(self):
@@ -207,13 +212,24 @@ def shared(tmp_path_factory, request):
         assert instance.running(), f"a container died\n{instance.log()}"
         return
     folder = tmp_path_factory.mktemp("shared")
+@contextlib.contextmanager
+def system(request, settings=None):
+    """One that runs for a whole module, as make_instance's for one test."""
+    folder = request.getfixturevalue("tmp_path_factory").mktemp("system")
     destinations = Destinations(request) if ON_SERVICES else None
-    instance = Services(Instance, folder, destinations).start() if destinations else Instance(folder).start()
+    instance = (Services(Instance, folder, destinations, settings) if destinations else Instance(folder, settings=settings)).start()
     yield instance
     assert instance.running(), f"it died\n{instance.log()}"
     instance.terminate()
     if destinations:
         destinations.close()
+
+
+@pytest.fixture(scope="module")
+def shared(request):
+    """One instance for the tests of a module that leave it as they found it, apart from new entries."""
+    with system(request) as instance:
+        yield instance
 
 
 @pytest.fixture

@@ -96,6 +96,8 @@ class Services:
             own = {f"FLEXI_{name}_LISTEN": address for name, address in listen[role].items()} | {"FLEXI_DATA_DIR": folder / role / "data"} | PATIENT | peers
             if role == "front-end":
                 own["BROKER_URL"] = f"http://{listen['broker']['HTTP']}"
+            if role == "broker":  # as docs/operations.md has it
+                own["FLEXI_HTTP_ALLOWED_ORIGINS"] = f"http://{listen['front-end']['HTTP']}"
             (folder / role).mkdir(parents=True, exist_ok=True)
             if role == "authentication":  # alone it makes itself no key
                 own["FLEXI_AUTHENTICATION_TOKEN_KEY_FILE"] = folder / role / "token.key"
@@ -132,6 +134,10 @@ class Services:
     @property
     def url(self):
         return self.broker.url
+
+    @property
+    def page_url(self):
+        return self.parts["front-end"].url
 
     @property
     def port(self):
@@ -178,9 +184,8 @@ ONE_PROCESS, OWN, FILES, MAILBOX = "the doors of one process", "starts its proce
 LEFT_OUT = {
     **dict.fromkeys(("test_amqp.py", "test_amqp_outage.py", "test_amqp_tls.py", "test_ledger_rabbitmq.py", "test_custom_targets.py", "test_mongodb.py", "test_postgresql.py",
                      "test_sent_mails_postgresql.py", "test_smtp.py", "test_page_elsewhere.py"), OWN),
-    **dict.fromkeys(("test_durability.py", "test_failures_in_log.py", "test_upgrade.py", "test_transfer.py", "test_cli.py", "test_accounts.py"), FILES),
-    **dict.fromkeys(("test_system.py", "test_stop.py", "test_grpc.py", "test_grpc_peers.py", "test_grpc_product.py", "test_grpc_h2spec.py", "test_page.py", "test_custom_actions.py"),
-                    ONE_PROCESS),
+    **dict.fromkeys(("test_durability.py", "test_failures_in_log.py", "test_upgrade.py", "test_transfer.py"), FILES),
+    **dict.fromkeys(("test_system.py", "test_stop.py", "test_grpc_h2spec.py"), ONE_PROCESS),
     "test_mail_release.py": MAILBOX,
     "test_openapi.py::test_every_operation_answers_as_documented[post-/actions/{action}]": ONE_PROCESS,
     "test_openapi.py::test_every_operation_answers_as_documented[get-/mails": MAILBOX,
@@ -205,7 +210,7 @@ def why_left_out(item):
     name = f"{item.path.name}::{item.name}"
     if why := next((why for key, why in LEFT_OUT.items() if name.startswith(key)), None):
         return why
-    return None if {"own", "shared", "make_instance"} & set(item.fixturenames) else "starts no instance"
+    return None if {"own", "shared", "make_instance", "accounts", "answering"} & set(item.fixturenames) else "starts no instance"
 
 
 def leave_out(config, items, or_else=lambda item: None):

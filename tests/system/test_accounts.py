@@ -13,7 +13,7 @@ import time
 import pytest
 from amqp_support import Foreign, ready
 from amqp_support import settings as amqp_settings
-from conftest import EXAMPLE_USER, envelope, eventually, run_cli
+from conftest import EXAMPLE_USER, ON_SERVICES, ROOT, embedded_only, envelope, eventually, run_cli, system
 from test_custom_actions import Service
 from ways_in import generated_grpc
 
@@ -23,7 +23,7 @@ ADMIN = {"FLEXI_AUTHENTICATION_ADMINISTRATORS": "ADMIN@example.com"}
 QUICK = {"FLEXI_AUTHENTICATION_PASSWORDS_COST": 4}
 TOKEN_FILE = "FLEXI_ADMIN_TOKEN_FILE"
 ADA = {"email": "ada@example.com", "first_name": "Ada", "last_name": "Lovelace", "password": "the analytical engine"}
-WAYS = ("inproc", "http", "grpc", "rpc", "amqp")
+WAYS = ("http", "grpc", "rpc", "amqp") if ON_SERVICES else ("inproc", "http", "grpc", "rpc", "amqp")
 
 
 def log_in(client, email=EXAMPLE_USER["email"], password=EXAMPLE_USER["password"], **options):
@@ -40,16 +40,26 @@ def token_of(client, **credentials):
     return response.headers["x-flexi-token"]
 
 
+def key_file(instance):
+    """Made by itself where everything is one process; where authentication runs alone it is given one."""
+    return instance.at("/authenticate").settings["FLEXI_AUTHENTICATION_TOKEN_KEY_FILE"] if ON_SERVICES else instance.data_dir / "token.key"
+
+
 def key_of(instance):
-    return (instance.data_dir / "token.key").read_text().strip()
+    return key_file(instance).read_text().strip()
 
 
-def database(instance):
-    return sqlite3.connect(instance.data_dir / "flexiconnect.db", timeout=20)
+def grpc_address(instance, path):
+    """Of whoever has that call of the contract."""
+    line = next(line for line in instance.at(path).log().splitlines() if '"also"' in line)
+    return next(each for each in json.loads(line)["also"].split() if each.startswith("grpc://")).removeprefix("grpc://")
 
 
 def stored_hash(instance, email=EXAMPLE_USER["email"]):
-    with database(instance) as db:
+    if ON_SERVICES:
+        places = instance.destinations
+        return places.postgresql.run(places.users, "SELECT password FROM users WHERE email = %s", email)[0][0]
+    with sqlite3.connect(instance.data_dir / "flexiconnect.db", timeout=20) as db:
         return db.execute("SELECT password FROM users WHERE email = ?", (email,)).fetchone()[0]
 
 
@@ -65,12 +75,10 @@ def admin_token(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def accounts(tmp_path_factory):
+def accounts(request):
     """One server for the tests that leave its users as they found them."""
-    from conftest import Instance
-    instance = Instance(tmp_path_factory.mktemp("accounts"), settings=ADMIN | QUICK).start()
-    yield instance
-    instance.terminate()
+    with system(request, ADMIN | QUICK) as instance:
+        yield instance
 
 
 @pytest.fixture
@@ -92,8 +100,12 @@ def test_a_login_renews_a_hash_of_another_cost(own):
         envelope(log_in(client), 202)
 
 
-@pytest.mark.parametrize("own", [{"FLEXI_AUTHENTICATION_PASSWORDS_ALGORITHM": "argon2id", "FLEXI_AUTHENTICATION_PASSWORDS_ARGON2_MEMORY_KIB": 1024}], indirect=True)
+@pytest.mark.parametrize("own", [{"FLEXI_AUTHENTICATION_PASSWORDS_ALGORITHM": "argon2id", "FLEXI_AUTHENTICATION_PASSWORDS_ARGON2_MEMORY_KIB": 1024,
+                                  "FLEXI_AUTHENTICATION_WIDE_PASSWORD_COLUMN": "true"}], indirect=True)
 def test_argon2id_where_it_is_chosen_and_bcrypt_all_the_same(own):
+    if ON_SERVICES:
+        places = own.destinations
+        places.postgresql.run(places.users, (ROOT / "schemas/postgres/optional/widen_password.sql").read_text())
     with own.client() as client:
         envelope(client.post("/users", json=ADA), 200)
         assert stored_hash(own, ADA["email"]).startswith("$argon2id$v=19$m=1024,t=2,p=1$")
@@ -126,6 +138,7 @@ def test_guesses_must_wait_whichever_way_they_go(own):
             own_to_each = {"date", "x-flexi-id", "x-flexi-way"}
             assert len({tuple(sorted((k, v) for k, v in answer.headers.items() if k not in own_to_each)) for answer in answers[:-1]}) == 1, "nothing tells"
         eventually(lambda: log_in(client).status_code == 202, "the wait ends", seconds=10, interval=0.3)
+    with own.at("/authenticate").client() as client:
         metrics = client.get("/metrics").text
     assert 'flexi_logins_total{result="locked"}' in metrics and "flexi_lockout_delays_total 1" in metrics
     assert "failed logins: the next must wait" in own.log()
@@ -145,10 +158,13 @@ def test_a_guesser_locks_out_himself_alone(own, believed):
         for way in WAYS:  # and on the way to the service
             answer = client.post("/handle", json={"action": "auth", "via": way, "auth": EXAMPLE_USER}, headers={"X-Forwarded-For": "198.51.100.8"})
             envelope(answer, 202 if believed else 401)
+        if ON_SERVICES:
+            return  # the authentication service alone believes its brokers
         # Where a broker is served, too, a stranger can't say who asks.
         envelope(log_in(client, headers={"X-Forwarded-For": "203.0.113.66", "X-Flexi-Client": "198.51.100.9", "X-Flexi-Id": "x"}), 401)
 
 
+@embedded_only("starts its processes itself")
 def test_behind_a_broker_the_guesser_is_known_not_the_broker(make_instance):
     service = make_instance(role="authentication", settings=PROXY | {"FLEXI_STORAGE": "embedded", "FLEXI_EXAMPLE_USER": "yes"}).start()
     more = next(line for line in service.log().splitlines() if '"also"' in line)
@@ -175,7 +191,7 @@ def test_a_login_gets_a_token_whichever_way_it_goes_and_the_body_is_the_contract
         assert response.headers["cache-control"] == "no-store"
         claims = jwt.decode(response.headers["x-flexi-token"], key_of(accounts), algorithms=["HS256"], issuer="flexiconnect", options={"require": ["exp", "iat", "iss", "sub"]})
         assert claims["sub"] == str(data["id"]) and claims["email"] == data["email"] and claims["exp"] - claims["iat"] == 3600, way
-    assert stat.S_IMODE((accounts.data_dir / "token.key").stat().st_mode) == 0o600
+    assert ON_SERVICES or stat.S_IMODE(key_file(accounts).stat().st_mode) == 0o600
     refused = client.post("/authenticate", json={**EXAMPLE_USER, "password": "wrong"})
     assert "x-flexi-token" not in refused.headers
     crossing = log_in(client, headers={"Origin": "https://shop.example"})
@@ -217,7 +233,7 @@ def test_what_is_not_our_token_opens_nothing(client, accounts):
     }
     answers = {}
     for name, text in forged.items():
-        for method, path in (("GET", "/me"), ("GET", "/users"), ("DELETE", "/users/1"), ("POST", "/actions/users.list")):
+        for method, path in (("GET", "/me"), ("GET", "/users"), ("DELETE", "/users/1"), *(() if ON_SERVICES else (("POST", "/actions/users.list"),))):  # a service's own door
             response = client.request(method, path, headers=bearer(text) if text else {"Authorization": "Bearer x.y"})
             envelope(response, 401)
             answers.setdefault((path, name), response.text)
@@ -261,7 +277,7 @@ def test_tokens_of_a_private_key_are_checked_with_its_public_one(make_instance, 
         unsigned = segments(b'{"alg":"HS256","typ":"JWT"}', json.dumps(claims).encode())
         signature = segments(hmac.new(public.encode(), unsigned.encode(), hashlib.sha256).digest())
         envelope(client.get("/me", headers=bearer(f"{unsigned}.{signature}")), 401)
-    assert not (own.data_dir / "token.key").exists()
+    assert not any((folder / "token.key").exists() for folder in own.data_dirs)
 
 
 @pytest.mark.parametrize("content, words", [("short", "32 bytes"), ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "PEM"), (None, "read")])
@@ -308,8 +324,8 @@ def test_a_protected_action_wants_a_token(make_instance, admin_token):
             assert all("authorization" not in request["headers"] for request in service.requests), "a token goes no further"
             messages, services = generated_grpc()
             import grpc
-            also = next(line for line in own.log().splitlines() if '"also"' in line)
-            with grpc.insecure_channel(next(e for e in json.loads(also)["also"].split() if e.startswith("grpc://")).removeprefix("grpc://"), options=[("grpc.enable_http_proxy", 0)]) as channel:
+            direct = [("grpc.enable_http_proxy", 0)]
+            with grpc.insecure_channel(grpc_address(own, "/handle"), options=direct) as channel, grpc.insecure_channel(grpc_address(own, "/authenticate"), options=direct) as to_logins:
                 broker, actions = services.BrokerStub(channel), services.ActionsStub(channel)
                 request = messages.HandleRequest(action="resize", json="{}")
                 with pytest.raises(grpc.RpcError) as refused:
@@ -317,7 +333,7 @@ def test_a_protected_action_wants_a_token(make_instance, admin_token):
                 assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
                 assert broker.Handle(request, metadata=[("authorization", f"Bearer {token}")], timeout=20).message
                 # A login by gRPC has its token in the reply; who shows it is told who he is.
-                login = services.AuthenticationStub(channel).Authenticate(messages.Credentials(**EXAMPLE_USER), timeout=20)
+                login = services.AuthenticationStub(to_logins).Authenticate(messages.Credentials(**EXAMPLE_USER), timeout=20)
                 me = actions.Call(messages.CallRequest(action="me.get"), metadata=[("authorization", f"Bearer {login.token}")], timeout=20)
                 assert json.loads(me.data)["email"] == EXAMPLE_USER["email"]
                 with pytest.raises(grpc.RpcError) as refused:
@@ -331,6 +347,7 @@ def off_loopback(token_file):
     return ADMIN | QUICK | {"FLEXI_HTTP_LISTEN": "0.0.0.0:0", "FLEXI_EXAMPLE_USER": "yes", TOKEN_FILE: token_file}
 
 
+@embedded_only("the doors of one process")
 def test_off_loopback_an_administrators_token_administers(make_instance, admin_token):
     own = make_instance(settings=off_loopback(admin_token)).start()
     with own.client(headers={"Host": "flexi.example"}) as client:
@@ -396,18 +413,20 @@ def test_passwords_leave_no_trace(make_instance):
     with own.client() as client:
         user = envelope(client.post("/users", json={**ADA, "password": words[0]}, headers={"Idempotency-Key": "k-1"}), 200)["data"]
         envelope(client.post(f"/users/{user['id']}/password", json={"password": words[1]}), 200)
-        envelope(client.post("/actions/users.create", json={**ADA, "password": words[0]}, headers={"Idempotency-Key": "k-2"}), 409)
+        with own.at("/authenticate").client() as direct:
+            envelope(direct.post("/actions/users.create", json={**ADA, "password": words[0]}, headers={"Idempotency-Key": "k-2"}), 409)
         for via in ("auto", "amqp"):
             body = {"action": "users.reset_password", "via": via, "users.reset_password": {"id": 424242, "password": words[1]}}
             assert client.post("/handle", json=body).status_code == 404
         token = token_of(client, email=ADA["email"], password=words[1])
         assert envelope(client.get("/dlq"), 200)["data"] == []
     own.terminate()
-    everything = b"".join(file.read_bytes() for file in own.data_dir.rglob("*") if file.is_file()) + own.log().encode()
+    everything = b"".join(file.read_bytes() for folder in own.data_dirs for file in folder.rglob("*") if file.is_file()) + own.log().encode()
     for secret in (*words, token):
         assert secret.encode() not in everything
 
 
+@embedded_only("the embedded store's files")
 def test_the_command_line_keeps_the_policy(make_instance, tmp_path):
     own = make_instance(settings=QUICK).start()
     for password, code in (("short", 1), ("password1", 1), ("bob@example.com", 1), ("a quite long sentence", 0)):
@@ -420,6 +439,7 @@ def test_the_command_line_keeps_the_policy(make_instance, tmp_path):
     assert run_cli("users", "reset-password", "bob@example.com", "--data-dir", own.data_dir, stdin="zweiundvierzig\n", settings=settings).returncode == 1
 
 
+@embedded_only("the doors of one process")
 def test_the_command_line_administers_a_running_server_too(make_instance, admin_token, tmp_path):
     own = make_instance(settings=off_loopback(admin_token)).start()
     url = own.url.replace("0.0.0.0", "127.0.0.1")
@@ -450,6 +470,7 @@ def test_the_command_line_administers_a_running_server_too(make_instance, admin_
 
 # --- through RabbitMQ
 
+@embedded_only("starts its processes itself")
 def test_through_rabbitmq_a_login_keeps_its_address_and_its_token(make_instance, vhost, admin_token):
     service = Service()
     try:

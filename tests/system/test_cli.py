@@ -10,7 +10,7 @@ import subprocess
 import threading
 
 import pytest
-from conftest import BINARY, all_logs, clean_environment, envelope, eventually, post_log, run_cli
+from conftest import BINARY, DIRECT, all_logs, clean_environment, embedded_only, envelope, eventually, post_log, run_cli
 from test_dead_letters import poison
 
 NOWHERE = "http://127.0.0.1:1"
@@ -74,7 +74,7 @@ def test_a_typing_error_in_a_field_is_not_dropped(shared, http, unique):
 
 
 def test_send_many_as_json(shared, http, unique):
-    lines = ok(run_cli("send", "log", f"name={unique}", "data=x", "--repeat", "3", "--json", "--via", "inproc", "--ack", "stored", "--url", shared.url)).splitlines()
+    lines = ok(run_cli("send", "log", f"name={unique}", "data=x", "--repeat", "3", "--json", "--via", DIRECT, "--ack", "stored", "--url", shared.url)).splitlines()
     answers = [json.loads(line) for line in lines]
     assert len(answers) == 3 and {answer["id"] for answer in answers} == {entry["id"] for entry in all_logs(http, name=unique)}
 
@@ -82,8 +82,8 @@ def test_send_many_as_json(shared, http, unique):
 def test_send_log(http, shared, unique):
     assert "logger via RabbitMQ" in ok(run_cli("send", "log", f"name={unique}", "data=from the shell", "--url", shared.url))
     assert eventually(lambda: all_logs(http, name=unique), "it arrives")[0]["data"] == "from the shell"
-    answer = json.loads(ok(run_cli("send", "log", f"name={unique}", "data=x", "--via", "inproc", "--ack", "stored", "--key", unique, "--json", "--url", shared.url)))
-    assert answer["error"] is False and answer["message"] == "logged" and answer["way"] == "inproc" and answer["id"]
+    answer = json.loads(ok(run_cli("send", "log", f"name={unique}", "data=x", "--via", DIRECT, "--ack", "stored", "--key", unique, "--json", "--url", shared.url)))
+    assert answer["error"] is False and answer["message"] == "logged" and answer["way"] == DIRECT and answer["id"]
 
 
 def test_send_mail_and_auth(shared):
@@ -117,7 +117,7 @@ def test_tail_follows(shared, http, unique):
         got = []
         reader = threading.Thread(target=lambda: got.append(process.stdout.readline()), daemon=True)
         reader.start()
-        eventually(lambda: post_log(http, unique, "live", via="inproc") and got, "an entry shows", interval=0.1)
+        eventually(lambda: post_log(http, unique, "live", via=DIRECT) and got, "an entry shows", interval=0.1)
         assert json.loads(got[0])["data"] == "live"
     finally:
         process.terminate()
@@ -126,7 +126,7 @@ def test_tail_follows(shared, http, unique):
 
 def test_tail_shows_what_is_there(shared, http, unique):
     for number in range(3):
-        envelope(post_log(http, unique, f"line {number}", via="inproc"), 202)
+        envelope(post_log(http, unique, f"line {number}", via=DIRECT), 202)
     text = ok(run_cli("tail", "--no-follow", "--name", unique, "--lines", "2", "--url", shared.url))
     assert [line.rsplit("  ", 1)[1] for line in text.splitlines()] == ["line 1", "line 2"], "oldest first, as tail(1) does"
 
@@ -157,7 +157,7 @@ def test_tail_shows_each_entry_once_also_at_the_seam(shared, http, unique):
         with shared.client() as client:
             while not stop.is_set():
                 number = str(len(sent))
-                envelope(post_log(client, unique, number, via="inproc", ack="stored"), 202)
+                envelope(post_log(client, unique, number, via=DIRECT, ack="stored"), 202)
                 sent.append(number)
 
     sender = threading.Thread(target=send, daemon=True)
@@ -177,27 +177,28 @@ def test_tail_shows_each_entry_once_also_at_the_seam(shared, http, unique):
         sender.join(10)
 
 
+@embedded_only("the doors of one process")
 def test_tail_comes_back_with_its_server_and_shows_what_it_missed(make_instance, unique):
     instance = make_instance().start()
     url, settings = instance.url, {"FLEXI_HTTP_LISTEN": f"127.0.0.1:{instance.port}"}
     tail = FollowingTail(url, "--name", unique)
     try:
         with instance.client() as client:
-            eventually(lambda: post_log(client, unique, "before", via="inproc", ack="stored") and tail.data(), "it follows", interval=0.2)
+            eventually(lambda: post_log(client, unique, "before", via=DIRECT, ack="stored") and tail.data(), "it follows", interval=0.2)
         instance.terminate()
         eventually(lambda: "connecting again" in "".join(tail.said), "it says so")
         instance.settings |= settings | {"FLEXI_LOGGER_TAIL_READERS": "0"}  # entries come while it is refused
         instance.start()
         with instance.client() as client:
             for number in range(20):
-                envelope(post_log(client, unique, f"missed {number}", via="inproc", ack="stored"), 202)
+                envelope(post_log(client, unique, f"missed {number}", via=DIRECT, ack="stored"), 202)
         instance.terminate()
         instance.settings |= {"FLEXI_LOGGER_TAIL_READERS": "10"}
         instance.start()
         eventually(lambda: "missed 19" in tail.data(), "it catches up")
         assert "connected again" in "".join(tail.said)
         with instance.client() as client:
-            envelope(post_log(client, unique, "after", via="inproc", ack="stored"), 202)
+            envelope(post_log(client, unique, "after", via=DIRECT, ack="stored"), 202)
         eventually(lambda: "after" in tail.data(), "it follows again")
         assert [entry for entry in tail.data() if entry != "before"] == [f"missed {number}" for number in range(20)] + ["after"]
         assert len(set(tail.shown)) == len(tail.shown)
@@ -215,14 +216,14 @@ def test_tail_says_why_it_ends(make_instance, tmp_path):
     instance = make_instance().start()
     tail = FollowingTail(instance.url, "--reconnect-for", "1")
     with instance.client() as client:
-        eventually(lambda: post_log(client, "n", "d", via="inproc") and tail.data(), "it follows", interval=0.2)
+        eventually(lambda: post_log(client, "n", "d", via=DIRECT) and tail.data(), "it follows", interval=0.2)
     instance.terminate()
     assert tail.process.wait(20) == 3
     eventually(lambda: "gave up after 1 s" in "".join(tail.said), "it says so")
 
 
 def test_a_terminal_is_not_driven_by_data(shared, http, unique):
-    envelope(post_log(http, unique, "red\x1b[31m alert\x07", via="inproc"), 202)
+    envelope(post_log(http, unique, "red\x1b[31m alert\x07", via=DIRECT), 202)
     text = ok(run_cli("tail", "--no-follow", "--name", unique, "--url", shared.url))
     assert "\x1b" not in text and "\x07" not in text
 
@@ -231,9 +232,7 @@ def test_a_terminal_is_not_driven_by_data(shared, http, unique):
 
 @pytest.fixture
 def users(own):
-    def run(*arguments, stdin=""):
-        return run_cli("users", *arguments, "--data-dir", own.data_dir, stdin=stdin)
-    return run
+    return own.users
 
 
 def login(client, email, password):
@@ -270,6 +269,7 @@ def test_passwords_that_can_not_be(users, password):
     assert result.returncode in (1, 2) and "password" in result.stderr.lower()
 
 
+@embedded_only("the embedded store's files")
 def test_an_account_is_not_put_where_no_server_looks(tmp_path):
     result = run_cli("users", "add", "ada@example.com", stdin="analytical engine\n", cwd=tmp_path)
     assert result.returncode == 1 and str(tmp_path / "flexiconnect-data") in result.stderr and "--data-dir" in result.stderr and "--create" in result.stderr
@@ -312,6 +312,7 @@ class OnTerminal:
         return self.process.returncode, out.decode()
 
 
+@embedded_only("the embedded store's files")
 @pytest.mark.parametrize("second, code", [(b"analytical engine", 0), (b"analytical engien", 1)])
 def test_a_new_password_is_typed_twice(own, users, second, code):
     terminal = OnTerminal("users", "add", "ada@example.com", "--data-dir", own.data_dir)
@@ -354,6 +355,7 @@ def test_a_long_list_of_failed_messages_goes_on(own, unique):
         assert json.loads(ok(run_cli("dlq", "replay", "--all", "--json", "--url", own.url))) == {"replayed": 2}
 
 
+@embedded_only("the embedded store's files")
 def test_backup_and_restore_say_how_far_they_are(own, tmp_path):
     for arguments in (("backup", tmp_path / "saved.db", "--data-dir", own.data_dir), ("restore", tmp_path / "saved.db", "--data-dir", tmp_path / "new")):
         terminal = OnTerminal(*arguments)
@@ -422,6 +424,7 @@ def test_flags_win_over_environment_over_file(tmp_path):
         assert re.search(line, text), line
 
 
+@embedded_only("the doors of one process")
 def test_a_wrong_setting_refuses_to_start(make_instance):
     instance = make_instance(settings={"FLEXI_HTTP_LISTEN": "nowhere"})
     with pytest.raises(pytest.fail.Exception):
@@ -429,6 +432,7 @@ def test_a_wrong_setting_refuses_to_start(make_instance):
     assert "listen" in instance.log() and instance.process.wait(10) not in (0, -6, -11)
 
 
+@embedded_only("the doors of one process")
 def test_a_taken_port_is_told(make_instance, shared):
     instance = make_instance(settings={"FLEXI_HTTP_LISTEN": f"127.0.0.1:{shared.port}"})
     with pytest.raises(pytest.fail.Exception):
@@ -438,15 +442,16 @@ def test_a_taken_port_is_told(make_instance, shared):
 
 # --- backup
 
+@embedded_only("the embedded store's files")
 def test_backup_of_a_running_instance_and_restore(make_instance, tmp_path):
     instance = make_instance().start()
     with instance.client() as client:
         for number in range(20):
-            envelope(post_log(client, "backup", str(number), via="inproc"), 202)
+            envelope(post_log(client, "backup", str(number), via=DIRECT), 202)
         envelope(client.post("/send", json={"to": "you@example.com", "subject": "kept", "message": "m"}), 202)
         archive = tmp_path / "backup.flexi"
         ok(run_cli("backup", archive, "--data-dir", instance.data_dir))
-        envelope(post_log(client, "backup", "later", via="inproc"), 202)
+        envelope(post_log(client, "backup", "later", via=DIRECT), 202)
     assert archive.stat().st_size > 0 and archive.stat().st_mode & 0o077 == 0, "it holds password hashes"
     assert run_cli("backup", archive, "--data-dir", instance.data_dir).returncode != 0, "an existing file is not overwritten"
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The product's gRPC port: what goes in there is where it should be, also when the process is stopped or killed."""
 
+import contextlib
 import json
 import queue
 import threading
@@ -8,13 +9,15 @@ import threading
 import pytest
 
 import grpc_peers
-from conftest import EXAMPLE_USER, all_logs, eventually
+from conftest import DIRECT, EXAMPLE_USER, ON_SERVICES, all_logs, eventually
 
 if reason := grpc_peers.why_not():
     pytest.skip(reason, allow_module_level=True)
 import grpc
 
-LISTEN = {"FLEXI_GRPC_LISTEN": "127.0.0.1:0", "FLEXI_RPC_LISTEN": ""}
+LISTEN = {} if ON_SERVICES else {"FLEXI_GRPC_LISTEN": "127.0.0.1:0", "FLEXI_RPC_LISTEN": ""}
+# Who serves each, by the contract's call that the same process has.
+PATHS = {"Broker": "/handle", "Authentication": "/authenticate", "Logger": "/log", "Mail": "/send", "Actions": "/handle"}
 
 
 @pytest.fixture(scope="module")
@@ -37,18 +40,19 @@ def instance(make_instance):
 
 
 @pytest.fixture
-def channel(instance):
-    with grpc.insecure_channel(target_of(instance), options=[("grpc.enable_http_proxy", 0)]) as open_channel:
-        yield open_channel
+def channels(instance):
+    """A channel to the process of each service."""
+    with contextlib.ExitStack() as stack:
+        yield {name: stack.enter_context(grpc.insecure_channel(target_of(instance.at(path)), options=[("grpc.enable_http_proxy", 0)])) for name, path in PATHS.items()}
 
 
-def services(stubs, channel):
-    return {name: getattr(stubs.flexi_grpc, name + "Stub")(channel) for name in ("Broker", "Authentication", "Logger", "Mail", "Actions")}
+def services(stubs, channels):
+    return {name: getattr(stubs.flexi_grpc, name + "Stub")(channel) for name, channel in channels.items()}
 
 
-def test_every_service_answers_for_real(stubs, instance, channel, unique):
-    flexi, of = stubs.flexi, services(stubs, channel)
-    assert stubs.logs_grpc.LogServiceStub(channel).WriteLog(stubs.logs.LogRequest(logEntry=stubs.logs.Log(name=unique, data="1")), timeout=10).result == "logged!"
+def test_every_service_answers_for_real(stubs, instance, channels, unique):
+    flexi, of = stubs.flexi, services(stubs, channels)
+    assert stubs.logs_grpc.LogServiceStub(channels["Logger"]).WriteLog(stubs.logs.LogRequest(logEntry=stubs.logs.Log(name=unique, data="1")), timeout=10).result == "logged!"
     assert of["Logger"].WriteLog(flexi.LogEntry(name=unique, data="2"), timeout=10).message == "logged"
     reply = of["Broker"].Handle(flexi.HandleRequest(log=flexi.LogEntry(name=unique, data="3"), id=unique, ack=flexi.ACK_STORED), timeout=10)
     assert reply.id == unique and reply.way and not reply.duplicate
@@ -65,7 +69,7 @@ def test_every_service_answers_for_real(stubs, instance, channel, unique):
         of["Broker"].Handle(flexi.HandleRequest(credentials=flexi.Credentials(email="x@y.example", password="z")), timeout=20)
     assert (refused.value.code(), refused.value.details()) == (grpc.StatusCode.UNAUTHENTICATED, "invalid credentials")
     named = dict(refused.value.trailing_metadata())
-    assert named["x-flexi-way"] == "inproc" and len(named["x-flexi-id"]) == 36
+    assert named["x-flexi-way"] == DIRECT and len(named["x-flexi-id"]) == 36
     failed, = of["Broker"].HandleStream(iter([flexi.NumberedRequest(request=flexi.HandleRequest(
         credentials=flexi.Credentials(email="x@y.example", password="z"), via=flexi.VIA_HTTP, id=unique + "-auth"))]), timeout=20)
     info = stubs.details.ErrorInfo.FromString(failed.error.details[0].value)
@@ -80,15 +84,15 @@ def test_every_service_answers_for_real(stubs, instance, channel, unique):
     assert wrong.value.code() == grpc.StatusCode.INVALID_ARGUMENT and dict(wrong.value.trailing_metadata())["x-flexi-id"] == unique + "-wrong"
 
 
-def test_the_log_is_followed_live(stubs, instance, channel, unique):
-    flexi, of = stubs.flexi, services(stubs, channel)
+def test_the_log_is_followed_live(stubs, instance, channels, unique):
+    flexi, of = stubs.flexi, services(stubs, channels)
     tail = of["Actions"].Follow(flexi.CallRequest(action="logs.tail", json="{}"), timeout=60)
     assert next(tail).HasField("reply")
     of["Logger"].WriteLog(flexi.LogEntry(name=unique, data="live"), timeout=10)
     for message in tail:
         if json.loads(message.event)["name"] == unique:
             break
-    instance.terminate()
+    instance.at("/log").terminate()  # whose log it is, not the broker that handed it on
     with pytest.raises(grpc.RpcError) as ended:
         list(tail)
     assert ended.value.code() == grpc.StatusCode.UNAVAILABLE
@@ -124,14 +128,17 @@ class Bulk:
 @pytest.mark.parametrize("end", ["kill", "terminate"])
 def test_what_a_stream_acknowledged_outlives_the_process(stubs, make_instance, unique, end):
     instance = make_instance(settings=LISTEN).start()
-    with grpc.insecure_channel(target_of(instance)) as channel:
+    logger = instance.at("/log")
+    with grpc.insecure_channel(target_of(logger)) as channel:
         bulk = Bulk(stubs, channel, unique, 200_000)
         eventually(lambda: len(bulk.acknowledged) > 1000, "the stream is under way", seconds=60)
-        getattr(instance, end)()
+        getattr(logger, end)()
         bulk.join()
     assert bulk.code == grpc.StatusCode.UNAVAILABLE and 1000 < len(bulk.acknowledged) < 200_000
-    instance.start()
-    with grpc.insecure_channel(target_of(instance)) as channel:
+    logger.start()
+    with logger.client() as http:
+        eventually(lambda: http.get("/readyz").status_code == 200, "it has its database again")
+    with grpc.insecure_channel(target_of(logger)) as channel:
         # Those without acknowledgement again, under the same ids: nothing is lost, nothing is there twice.
         again = Bulk(stubs, channel, unique, max(bulk.acknowledged) + 1).join()
         assert again.code == grpc.StatusCode.OK and again.acknowledged == set(range(max(bulk.acknowledged) + 1)) and not again.failed
@@ -140,11 +147,11 @@ def test_what_a_stream_acknowledged_outlives_the_process(stubs, make_instance, u
     assert len(stored) == len(set(stored)) and set(stored) >= bulk.acknowledged
 
 
-def test_health_and_a_stop_that_loses_no_call(stubs, instance, channel):
+def test_health_and_a_stop_that_loses_no_call(stubs, instance, channels):
     health, flexi = stubs.health, stubs.flexi
-    watch = stubs.health_grpc.HealthStub(channel).Watch(health.HealthCheckRequest(service="logs.LogService"), timeout=60)
+    watch = stubs.health_grpc.HealthStub(channels["Logger"]).Watch(health.HealthCheckRequest(service="logs.LogService"), timeout=60)
     assert next(watch).status == health.HealthCheckResponse.SERVING
-    logger, outcomes = stubs.flexi_grpc.LoggerStub(channel), queue.Queue()
+    logger, outcomes = stubs.flexi_grpc.LoggerStub(channels["Logger"]), queue.Queue()
 
     def call_until_refused():
         while True:
@@ -158,7 +165,7 @@ def test_health_and_a_stop_that_loses_no_call(stubs, instance, channel):
     for thread in threads:
         thread.start()
     eventually(lambda: outcomes.qsize() > 200, "calls are answered")
-    instance.terminate()
+    instance.at("/log").terminate()
     for thread in threads:
         thread.join(60)
     seen = set(outcomes.queue)

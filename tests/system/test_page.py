@@ -5,7 +5,7 @@ import json
 import pathlib
 
 import pytest
-from conftest import all_logs, envelope, eventually, post_log
+from conftest import DIRECT, INPROC, ON_SERVICES, all_logs, embedded_only, envelope, eventually, post_log
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
@@ -13,6 +13,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 pytestmark = pytest.mark.browser
+PAGE_ALONE = embedded_only("the page alone, wherever its broker is")
 
 CHROMIUM, DRIVER = pathlib.Path("/usr/bin/chromium"), pathlib.Path("/usr/bin/chromedriver")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-default-apps",
@@ -23,8 +24,9 @@ HOSTILE = "<img src=x onerror=\"document.title='pwned'\"><script>document.title=
 class Page:
     """The page as a person uses it."""
 
-    def __init__(self, driver, url):
+    def __init__(self, driver, url, broker_url=None):
         self.driver, self.url = driver, url
+        self.own_urls = (url, broker_url or url)
         for log in ("browser", "performance"):
             driver.get_log(log)  # what the page of the test before left
         driver.get(url + "/")
@@ -69,7 +71,7 @@ class Page:
             if message["method"] == "Network.requestWillBeSent":
                 urls.append(message["params"]["request"]["url"])
         assert any(url.startswith(self.url) for url in urls), "requests are seen at all"
-        return [url for url in urls if not url.startswith((self.url, "data:", "about:", "chrome:", "blob:"))]
+        return [url for url in urls if not url.startswith((*self.own_urls, "data:", "about:", "chrome:", "blob:"))]
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,7 @@ def driver(tmp_path_factory):
 
 @pytest.fixture
 def page(driver, own):
-    page = Page(driver, own.url)
+    page = Page(driver, own.page_url, own.url)
     yield page
     problems, foreign, title = page.problems(), page.foreign_requests(), driver.title
     driver.get("about:blank")
@@ -120,7 +122,7 @@ def test_a_log_shows_up_live(page):
 def test_an_entry_opens_to_where_it_has_been(page):
     page.send()
     summary = eventually(lambda: page.driver.find_elements("css selector", "#log-list details summary"), "the entry has hops")[0]
-    assert "broker, broker>amqp, listener, logger" in summary.text
+    assert ("rabbitmq" if ON_SERVICES else "broker>amqp") in summary.text and "listener, logger" in summary.text
     summary.click()
     opened = eventually(lambda: page.driver.find_element("css selector", "#log-list details[open] .facts").text, "it opens")
     assert "Trace" in opened and "ms" in opened
@@ -143,12 +145,12 @@ def test_the_receipt_says_where_the_message_is(page):
 def test_what_others_send_shows_up_live_and_once(page, own):
     with own.client() as client:
         for number in range(30):
-            envelope(post_log(client, "others", f"number {number}.", via="inproc"), 202)
+            envelope(post_log(client, "others", f"number {number}.", via=DIRECT), 202)
     eventually(lambda: sum("others" in entry for entry in page.entries()) == 30, "all entries show once")
     assert "number 29." in page.entries()[0]
 
 
-@pytest.mark.parametrize("via", ["inproc", "http", "rpc", "grpc", "amqp"])
+@pytest.mark.parametrize("via", [INPROC, "http", "rpc", "grpc", "amqp"])
 def test_transport_and_acknowledgement_are_sent(page, via):
     page.choose("via", via)
     page.choose("ack", "stored")
@@ -157,6 +159,7 @@ def test_transport_and_acknowledgement_are_sent(page, via):
     assert page.fact("received", "Way").startswith(via)
 
 
+@embedded_only("ways inside one process")
 @pytest.mark.parametrize("own", [{"FLEXI_RPC_LISTEN": "", "FLEXI_GRPC_LISTEN": ""}], indirect=True)
 @pytest.mark.parametrize("via", ["rpc", "grpc"])
 def test_a_transport_that_is_not_there_shows_the_servers_reason(page, via):
@@ -166,7 +169,7 @@ def test_a_transport_that_is_not_there_shows_the_servers_reason(page, via):
 
 
 def test_a_key_makes_a_duplicate_visible(page):
-    page.choose("via", "inproc")
+    page.choose("via", DIRECT)
     page.one("key-new").click()
     key = page.one("key").get_attribute("value")
     assert len(key) >= 16
@@ -178,6 +181,7 @@ def test_a_key_makes_a_duplicate_visible(page):
     assert page.send() == "409"
 
 
+@PAGE_ALONE
 def test_the_payload_is_checked_while_typing(page):
     page.type("payload", '{"name": "x",')
     assert page.text("payload-state").startswith("Not JSON") and page.one("payload").get_attribute("aria-invalid") == "true"
@@ -191,6 +195,7 @@ def test_the_payload_is_checked_while_typing(page):
     assert page.text("payload-state") == "Valid JSON."
 
 
+@embedded_only("the mailbox")
 def test_the_keyboard_is_enough(page):
     page.driver.find_element(By.CSS_SELECTOR, 'input[name="service"][value="log"]').send_keys(Keys.ARROW_RIGHT)
     assert '"subject"' in page.one("payload").get_attribute("value")
@@ -204,6 +209,7 @@ def test_the_keyboard_is_enough(page):
     eventually(lambda: not page.one("mail-dialog").is_displayed(), "Escape closes it")
 
 
+@embedded_only("the mailbox")
 def test_a_mail_is_shown_in_three_ways_and_deleted(page):
     page.choose("service", "mail")
     assert page.send() == "202"
@@ -227,9 +233,10 @@ def test_a_mail_is_shown_in_three_ways_and_deleted(page):
     eventually(lambda: "None" in page.text("mail-list"), "it is gone")
 
 
+@embedded_only("the mailbox")
 def test_hostile_text_stays_text(page, own):
     with own.client() as client:
-        envelope(post_log(client, HOSTILE, HOSTILE, via="inproc"), 202)
+        envelope(post_log(client, HOSTILE, HOSTILE, via=DIRECT), 202)
         envelope(client.post("/send", json={"to": "you@example.com", "subject": HOSTILE, "message": HOSTILE}), 202)
     page.type("payload", json.dumps({"name": "hostile", "data": HOSTILE}))
     assert page.send() == "202"
@@ -251,7 +258,7 @@ def test_hostile_text_stays_text(page, own):
 def test_filters_and_load_more(page, own):
     with own.client() as client:
         for number in range(120):
-            envelope(post_log(client, "many" if number % 2 else "few", f"entry{number}.", via="inproc"), 202)
+            envelope(post_log(client, "many" if number % 2 else "few", f"entry{number}.", via=DIRECT), 202)
     page.driver.refresh()
     eventually(lambda: len(page.entries()) == 50, "the first page")
     for count in (100, 120):
@@ -287,6 +294,7 @@ def test_failed_messages_are_shown_replayed_and_discarded(page, own, unique):
         assert client.get("/dlq").json()["data"] == []
 
 
+@embedded_only("the mailbox")
 def test_a_new_mail_leaves_the_loaded_page_and_the_focus_alone(page, own):
     def send(number):
         envelope(client.post("/send", json={"to": "you@example.com", "subject": f"mail {number}.", "message": "x"}), 202)
@@ -340,6 +348,7 @@ def test_a_new_dead_letter_leaves_an_opened_one_and_a_half_confirmed_one_alone(p
         eventually(lambda: len(page.driver.find_elements(By.CSS_SELECTOR, "#failed-list > li")) == 1, "and no other")
 
 
+@PAGE_ALONE
 @pytest.mark.parametrize("width", [320, 390, 768, 1360])
 def test_no_width_needs_sideways_scrolling(page, width):
     page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 700})
@@ -350,6 +359,7 @@ def test_no_width_needs_sideways_scrolling(page, width):
         page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+@PAGE_ALONE
 def test_every_control_has_a_name(page):
     nameless = page.driver.execute_script("""
         return [...document.querySelectorAll('button, input, textarea, a, iframe')].filter((element) => {
@@ -376,6 +386,7 @@ def contrast_script():
       return bad;"""
 
 
+@PAGE_ALONE
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_contrast_is_enough_in_both_schemes(page, theme):
     while page.text("theme").lower() != theme:
@@ -389,17 +400,17 @@ def test_contrast_is_enough_in_both_schemes(page, theme):
 
 def test_what_is_down_is_named_and_the_page_lives_on(driver, make_instance):
     instance = make_instance().start()
-    page = Page(driver, instance.url)
+    page = Page(driver, instance.page_url, instance.url)
     assert page.send() == "202"
-    instance.terminate()
+    broker = instance.at("/handle")
+    broker.terminate()
     assert page.send() == "No answer"
     assert "can’t be reached" in page.text("received")
     page.one("mail-refresh").click()
     eventually(lambda: "can’t be reached" in page.text("mail-notice"), "the mails say so")
     eventually(lambda: page.text("log-state") == "Down", "the log says so")
-    port = instance.port
-    instance.settings["FLEXI_HTTP_LISTEN"] = f"127.0.0.1:{port}"  # the page knows no other
-    instance.start()
+    broker.settings["FLEXI_HTTP_LISTEN"] = f"127.0.0.1:{broker.port}"  # the page knows no other
+    broker.start()
     eventually(lambda: page.text("log-state") == "Live", "the log heals")
     assert page.send() == "202"
     page.foreign_requests()

@@ -68,8 +68,10 @@ core::Result<std::vector<HandedSocket>> handed_sockets(const Handing& handing) {
   for (int fd = handing.first; fd < handing.first + count; ++fd) {
     tcp::endpoint endpoint;
     auto size = static_cast<socklen_t>(endpoint.capacity());
-    if (!is_listening(fd) || ::getsockname(fd, endpoint.data(), &size) != 0 || (endpoint.data()->sa_family != AF_INET && endpoint.data()->sa_family != AF_INET6))
-      return core::invalid_argument("the socket that was handed over as descriptor " + std::to_string(fd) + " is no listening TCP socket: see ListenStream= of its socket unit");
+    const bool named = is_listening(fd) && ::getsockname(fd, endpoint.data(), &size) == 0;
+    if (!named || (endpoint.data()->sa_family != AF_INET && endpoint.data()->sa_family != AF_INET6))
+      return core::invalid_argument("the socket that was handed over as descriptor " + std::to_string(fd) +
+                                    " is no listening TCP socket: see ListenStream= of its socket unit");
     endpoint.resize(size);
     ::fcntl(fd, F_SETFD, FD_CLOEXEC);
     sockets.push_back({fd, endpoint});

@@ -234,7 +234,11 @@ asio::awaitable<void> Connection::stream(core::EventStream& events, core::CallCo
     if (cancelled != Cancelled::no) co_await asio::this_coro::reset_cancellation_state(asio::enable_terminal_cancellation());
     if (cancelled == Cancelled::gone || cancelled == Cancelled::stopping) break;
     if (event->has_value()) {
-      if (!event->value()) break;  // the source has ended
+      if (!event->value()) {
+        // A comment to others. Without it the stream was cut: a source that a stopping process has closed goes on elsewhere, or later.
+        if (!shard_.shared().readiness->draining()) out_ += kStreamEnd;
+        break;
+      }
       append_event(out_, *event->value());
     } else if (cancelled == Cancelled::deadline || event->error().kind == core::ErrorKind::deadline_exceeded) {
       out_ += ": keep-alive\n\n";

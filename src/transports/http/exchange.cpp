@@ -6,6 +6,7 @@
 #include <boost/beast/http/parser.hpp>
 
 #include "transports/http/client_codec.hpp"
+#include "transports/http/response.hpp"
 
 namespace flexi::transports::http {
 
@@ -58,6 +59,7 @@ class SocketEvents final : public core::EventStream {
     });
     for (;;) {
       if (auto event = take()) co_return event;
+      if (ended_ && !whole_) co_return core::unavailable("the connection to the service broke", "its events went on");
       if (ended_) co_return std::optional<std::string>();
       if (pending_.size() > limit_) co_return core::internal("the service sent an event that is too large");
       const auto before = parser_->get().body().size();
@@ -75,6 +77,7 @@ class SocketEvents final : public core::EventStream {
     for (auto end = pending_.find("\n\n"); end != pending_.npos; end = pending_.find("\n\n")) {
       std::string event;
       std::string_view lines = std::string_view(pending_).substr(0, end);
+      if (pending_.starts_with(kStreamEnd)) whole_ = true;
       bool has_data = false;
       while (!lines.empty()) {
         const auto stop = std::min(lines.find('\n'), lines.size());
@@ -96,7 +99,7 @@ class SocketEvents final : public core::EventStream {
   std::unique_ptr<Parser> parser_;
   const std::size_t limit_;
   std::string pending_;
-  bool ended_ = false;
+  bool ended_ = false, whole_ = false;  ///< nothing comes any more; because the source had no more
 };
 
 core::Error failure(const error_code& ec, const Deadlines::Watch& watch, const core::CallContext& context, core::Sent sent) {

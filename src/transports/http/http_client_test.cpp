@@ -272,14 +272,28 @@ TEST_F(HttpClientTest, StoppingTheClientEndsAWaitingReader) {
   EXPECT_TRUE(!*event || !event->value()) << "neither an event nor a hang";
 }
 
-TEST_F(HttpClientTest, AServerThatStopsEndsTheStream) {
+TEST_F(HttpClientTest, AServerThatStopsCutsTheStream) {
   serve(a);
   tail(servers[0]->endpoint());
   a.source.put("before");
   EXPECT_EQ(next().value(), "before");
   stop(servers[0].get());
   servers.clear();
-  EXPECT_EQ(next().value(), std::nullopt);
+  const auto event = next();
+  ASSERT_FALSE(event) << "there is more elsewhere, or later";
+  EXPECT_EQ(event.error().kind, ErrorKind::unavailable);
+}
+
+TEST_F(HttpClientTest, EventsOfAStoppingServiceAreCutAndNotEnded) {
+  serve(a);
+  tail(servers[0]->endpoint());
+  a.source.put("one");
+  EXPECT_EQ(next().value(), "one");
+  readiness.drain();
+  a.source.ended = true;
+  const auto event = next();
+  ASSERT_FALSE(event) << "there is more elsewhere, or later";
+  EXPECT_EQ(event.error().kind, ErrorKind::unavailable);
 }
 
 TEST_F(HttpClientTest, EventsMayComeInSingleBytesWithCommentsAndOtherFields) {
@@ -290,7 +304,9 @@ TEST_F(HttpClientTest, EventsMayComeInSingleBytesWithCommentsAndOtherFields) {
   tail(server.endpoint());
   EXPECT_EQ(next().value(), "one\ntwo");
   EXPECT_EQ(next().value(), "three");
-  EXPECT_EQ(next().value(), std::nullopt) << "half an event is none";
+  const auto cut = next();
+  ASSERT_FALSE(cut) << "half an event is none";
+  EXPECT_EQ(cut.error().kind, ErrorKind::unavailable) << "and the source said no end";
 }
 
 TEST_F(HttpClientTest, AnEventWithoutEndIsRefused) {

@@ -9,6 +9,7 @@
 namespace flexi::transports::http {
 
 inline constexpr std::string_view kJsonType = "application/json";
+inline constexpr std::string_view kStreamEnd = ": end\n\n";  ///< of an event stream whose source has ended
 inline constexpr std::string_view kTextType = "text/plain; charset=utf-8";
 
 /// One answer before it is written. Views live until append_response has returned.

@@ -18,6 +18,7 @@ class HttpServer final : public core::Server {
  public:
   HttpServer(const HttpServerOptions& options, Ingress ingress, const std::string& host)
       : shards_(ingress.process.shards), shared_{options, ingress.process.log, Dispatcher(options, ingress, host), {}, {}, {}, {}} {
+    shared_.readiness = &ingress.process.readiness;
     auto& metrics = ingress.process.metrics;
     static constexpr const char* kClasses[] = {"other", "1xx", "2xx", "3xx", "4xx", "5xx"};
     for (int i = 0; i < 6; ++i)
@@ -29,7 +30,8 @@ class HttpServer final : public core::Server {
   core::Result<void> listen(tcp::endpoint endpoint) {
     FLEXI_TRY(auto acceptors, runtime::net::listen(shards_, endpoint, shared_.options.listen));
     endpoint.port(acceptors.front().local_endpoint().port());
-    for (unsigned i = 0; i < shards_.size(); ++i) listeners_.push_back(std::make_unique<ServerShard>(shards_.executor(i), shared_, std::move(acceptors[i])));
+    for (unsigned i = 0; i < shards_.size(); ++i)
+      listeners_.push_back(std::make_unique<ServerShard>(shards_.executor(i), shared_, std::move(acceptors[i])));
     endpoint_ = "http://" + runtime::net::to_authority(endpoint);
     for (auto& listener : listeners_) asio::post(listener->executor(), [shard = listener.get()] { shard->start(); });
     return core::ok();

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 
+#include "runtime/readiness.hpp"
 #include "runtime/task_scope.hpp"
 #include "transports/http/dispatcher.hpp"
 
@@ -24,6 +25,7 @@ struct ServerShared {
   runtime::Metrics::Counter requests[6];  ///< by the status's first digit
   runtime::Metrics::Counter refused;      ///< connections over the limit
   runtime::Metrics::Gauge open;
+  const runtime::Readiness* readiness = nullptr;
 };
 
 /// One shard's acceptor and connections. One timer looks after all of them every 20 ms, so that a request needs none.

@@ -50,7 +50,8 @@ class RpcServer final : public core::Server {
   core::Result<void> listen(tcp::endpoint endpoint) {
     FLEXI_TRY(auto acceptors, runtime::net::listen(shards_, endpoint, shared_.options.listen));
     endpoint.port(acceptors.front().local_endpoint().port());
-    for (unsigned i = 0; i < shards_.size(); ++i) listeners_.push_back(std::make_unique<ServerShard>(shards_.executor(i), shared_, std::move(acceptors[i])));
+    for (unsigned i = 0; i < shards_.size(); ++i)
+      listeners_.push_back(std::make_unique<ServerShard>(shards_.executor(i), shared_, std::move(acceptors[i])));
     endpoint_ = "rpc://" + runtime::net::to_authority(endpoint);
     for (auto& listener : listeners_) asio::post(listener->executor(), [shard = listener.get()] { shard->start(); });
     return core::ok();
