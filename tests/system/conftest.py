@@ -203,15 +203,6 @@ def own(make_instance, request):
     return make_instance(settings=getattr(request, "param", None)).start()
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory, request):
-    """One instance for the tests of a module that leave it as they found it, apart from new entries."""
-    if containers.ON_CONTAINERS:
-        instance = containers.Containers()
-        yield instance
-        assert instance.running(), f"a container died\n{instance.log()}"
-        return
-    folder = tmp_path_factory.mktemp("shared")
 @contextlib.contextmanager
 def system(request, settings=None):
     """One that runs for a whole module, as make_instance's for one test."""
@@ -228,6 +219,11 @@ def system(request, settings=None):
 @pytest.fixture(scope="module")
 def shared(request):
     """One instance for the tests of a module that leave it as they found it, apart from new entries."""
+    if containers.ON_CONTAINERS:
+        instance = containers.Containers()
+        yield instance
+        assert instance.running(), f"a container died\n{instance.log()}"
+        return
     with system(request) as instance:
         yield instance
 
