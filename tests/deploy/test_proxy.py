@@ -161,7 +161,8 @@ def test_the_brokers_own_limit_of_bodies_answers(backend):  # noqa: F811
 
 def test_past_the_proxys_limit_it_ends_there(backend):  # noqa: F811
     answer = backend.post("/handle", content=b"x" * 3_000_000, headers={"Content-Type": "application/json"})
-    assert answer.status_code in (400, 413) and answer.json()["error"] is True
+    # 502: the broker closes behind its 413, which the proxy, still sending, may see before the answer.
+    assert answer.status_code == 502 or (answer.status_code in (400, 413) and answer.json()["error"] is True)
 
 
 def test_a_large_message_goes_through(backend):  # noqa: F811
