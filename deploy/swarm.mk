@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-# The cluster: deploy/swarm.yml on Docker Swarm; docs/swarm.md says what each of these promises. IMAGES, TAG and WAIT are compose.mk's.
+# The cluster: deploy/swarm.yml on Docker Swarm; docs/swarm.md says what each of these promises. IMAGES, TAG, SECRETS and WAIT are compose.mk's.
 STACK ?= flexiconnect
 PUBLISH ?= ingress
-SECRETS ?= deploy/secrets
 FILES ?=
 N ?=
 
