@@ -12,12 +12,15 @@ SECRETS ?= deploy/secrets
 OWN_IMAGES := broker-service authentication-service logger-service mail-service listener-service front-end micro-caddy
 WAIT ?= 300
 
-export IMAGES TAG
-export SECRETS_FOLDER = $(abspath $(SECRETS))
-export DOCKER_BUILDKIT := 1
-export COMPOSE_DOCKER_CLI_BUILD := 1
+CONTAINER_TARGETS := up up-build down service-build start stop logs ps push images secrets
+# For these targets alone: what else make runs shall not see them.
+$(CONTAINER_TARGETS): export IMAGES := $(IMAGES)
+$(CONTAINER_TARGETS): export TAG := $(TAG)
+$(CONTAINER_TARGETS): export SECRETS_FOLDER := $(abspath $(SECRETS))
+$(CONTAINER_TARGETS): export DOCKER_BUILDKIT := 1
+$(CONTAINER_TARGETS): export COMPOSE_DOCKER_CLI_BUILD := 1
 
-.PHONY: up up-build down service-build start stop logs ps push images secrets
+.PHONY: $(CONTAINER_TARGETS)
 
 secrets: ## make the secrets of deploy/compose.yaml that are missing, in deploy/secrets
 	@deploy/make-secrets $(SECRETS)

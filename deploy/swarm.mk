@@ -1,20 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 # The cluster: deploy/swarm.yml on Docker Swarm; docs/swarm.md says what each of these promises. IMAGES, TAG, SECRETS and WAIT are compose.mk's.
 STACK ?= flexiconnect
-PUBLISH ?= ingress
+PUBLISH_MODE ?= ingress
 FILES ?=
 N ?=
 
 # The routing mesh wants a virtual address, and lets two tasks have one port; on a node itself a port has one holder, so the old one leaves first.
-PROXY_ENDPOINT ?= $(if $(filter host,$(PUBLISH)),dnsrr,vip)
-PROXY_ORDER ?= $(if $(filter host,$(PUBLISH)),stop-first,start-first)
-PROXY_REPLICAS ?= $(if $(filter host,$(PUBLISH)),1,2)
+PROXY_ENDPOINT ?= $(if $(filter host,$(PUBLISH_MODE)),dnsrr,vip)
+PROXY_ORDER ?= $(if $(filter host,$(PUBLISH_MODE)),stop-first,start-first)
+PROXY_REPLICAS ?= $(if $(filter host,$(PUBLISH_MODE)),1,2)
 # Images that are in no registry are what each node has of them.
 RESOLVE = $(if $(REGISTRY),--with-registry-auth,--resolve-image never)
 RESOLVE_ONE = $(if $(REGISTRY),--with-registry-auth,--no-resolve-image)
 swarm_needs = $(foreach name,$(1),$(if $($(name)),,$(error say $(name)=…, e.g. make $@ $(2))))
 
-export STACK PUBLISH PROXY_ENDPOINT PROXY_ORDER PROXY_REPLICAS
+# What deploy/swarm.yml reads.
+swarm-deploy: export IMAGES := $(IMAGES)
+swarm-deploy: export TAG := $(TAG)
+swarm-deploy: export STACK := $(STACK)
+swarm-deploy: export PUBLISH_MODE := $(PUBLISH_MODE)
+swarm-deploy: export PROXY_ENDPOINT := $(PROXY_ENDPOINT)
+swarm-deploy: export PROXY_ORDER := $(PROXY_ORDER)
+swarm-deploy: export PROXY_REPLICAS := $(PROXY_REPLICAS)
 
 .PHONY: swarm-init swarm-secrets swarm-deploy swarm-scale swarm-update swarm-rollback swarm-ls swarm-join-token swarm-stop swarm-rm swarm-leave
 
@@ -29,7 +36,7 @@ swarm-join-token: ## print the command with which another machine joins (ROLE=wo
 swarm-secrets: ## make those of the stack's secrets that the swarm lacks, from the files in deploy/secrets (SECRETS= for another folder)
 	@deploy/swarm-secrets $(STACK) $(SECRETS)
 
-swarm-deploy: swarm-secrets ## start the stack, or bring a running one to this file (REGISTRY=… TAG=… PUBLISH=ingress|host), and wait until all runs
+swarm-deploy: swarm-secrets ## start the stack, or bring a running one to this file (REGISTRY=… TAG=… PUBLISH_MODE=ingress|host), and wait until all runs
 	docker stack deploy --prune $(RESOLVE) $(foreach file,deploy/swarm.yml $(FILES),--compose-file $(file)) $(STACK)
 	@deploy/swarm-wait $(STACK) $(WAIT)
 

@@ -139,7 +139,7 @@ class Cluster:
 
     def make(self, target, *settings, check=True):
         """A Make target of the swarm's, as an operator calls it. @return what it said"""
-        words = ["make", "--no-print-directory", target, f"SECRETS={self.folder}/secrets", "PUBLISH=host", "EXAMPLE_USER=yes", "WAIT=180", f"FILES={HERE}/swarm-override.yml",
+        words = ["make", "--no-print-directory", target, f"SECRETS={self.folder}/secrets", "PUBLISH_MODE=host", "EXAMPLE_USER=yes", "WAIT=180", f"FILES={HERE}/swarm-override.yml",
                  *settings]
         done = self.first.engine.run(*words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert done.returncode == 0 or not check, f"{' '.join(words)}\n{done.stdout}"

@@ -135,6 +135,12 @@ def test_secrets_are_made_once_and_never_committed(composed, tmp_path):
     assert "*" in context and not [line for line in context if line.startswith("!deploy") and line != "!deploy/Caddyfile"]
 
 
+def test_only_the_targets_of_containers_get_their_settings():
+    clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    seen = run("make", "-s", "-f", "-", "show", input="include Makefile\nshow:\n\t@env\n", env=clean).stdout
+    assert not re.findall("^(?:IMAGES|TAG|SECRETS_FOLDER|DOCKER_BUILDKIT|STACK|PUBLISH|PUBLISH_MODE|PROXY_ENDPOINT)=", seen, re.M) and "PATH=" in seen
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_make_has(target):
     told = run("make", "-n", target, "SERVICE=logger-service", "REGISTRY=registry.example.com/flexi", "TAG=7", "COMPOSE=docker-compose")

@@ -42,7 +42,7 @@ def test_yamllint(file):
 
 
 def test_a_reader_of_the_format_takes_it_and_finds_mistakes(tmp_path):
-    for variables in ({}, {"PUBLISH": "host", "PROXY_ENDPOINT": "dnsrr", "PROXY_ORDER": "stop-first", "PROXY_REPLICAS": "1", "ENDPOINT_MODE": "vip"}):
+    for variables in ({}, {"PUBLISH_MODE": "host", "PROXY_ENDPOINT": "dnsrr", "PROXY_ORDER": "stop-first", "PROXY_REPLICAS": "1", "ENDPOINT_MODE": "vip"}):
         done = config(STACK, **variables)
         assert done.returncode == 0, done.stderr
     wrong = tmp_path / "swarm.yml"
@@ -109,8 +109,8 @@ def test_make_says_what_a_target_lacks(target, needs):
 
 
 def test_how_the_proxy_is_published_decides_how_it_is_updated():
-    told = {publish: run("make", "-s", f"PUBLISH={publish}", "-f", "-", "show", input="include Makefile\nshow:\n\t@echo $$PROXY_ENDPOINT $$PROXY_ORDER\n").stdout.split()
-            for publish in ("ingress", "host")}
+    told = {mode: run("make", "-s", f"PUBLISH_MODE={mode}", "-f", "-", "show", input="include Makefile\nshow:\n\t@echo $(PROXY_ENDPOINT) $(PROXY_ORDER)\n").stdout.split()
+            for mode in ("ingress", "host")}
     assert told == {"ingress": ["vip", "start-first"], "host": ["dnsrr", "stop-first"]}
 
 

@@ -27,6 +27,10 @@ class DatabaseFixture {
       health_ = error ? error->message : "";
       healths_.notify_all();
     };
+    {
+      std::lock_guard lock(mutex_);
+      health_.reset();  // what the one before it said says nothing of this one
+    }
     database_ = std::make_unique<Database>(std::move(with), shards.executor(0), LogSink::none(), metrics, heard);
     for (auto& schema : schemas) database_->add(std::move(schema));
     database_->start();
