@@ -9,6 +9,7 @@ install(FILES ${debian}/flexiconnect.service ${debian}/flexiconnect@.service ${d
         DESTINATION usr/lib/systemd/system COMPONENT deb)
 install(FILES ${debian}/token-key.conf DESTINATION usr/lib/systemd/system/flexiconnect@authentication.service.d COMPONENT deb)
 install(FILES ${debian}/sysusers.conf DESTINATION usr/lib/sysusers.d RENAME flexiconnect.conf COMPONENT deb)
+install(FILES ${debian}/sysctl.conf DESTINATION usr/lib/sysctl.d RENAME 00-flexiconnect.conf COMPONENT deb)
 file(GLOB settings CONFIGURE_DEPENDS ${debian}/*.env ${debian}/*.toml)
 install(FILES ${settings} DESTINATION etc/flexiconnect PERMISSIONS OWNER_READ OWNER_WRITE COMPONENT deb)
 install(FILES ${debian}/copyright ${CMAKE_SOURCE_DIR}/README.md ${CMAKE_SOURCE_DIR}/docs/packages.md ${CMAKE_SOURCE_DIR}/docs/operations.md

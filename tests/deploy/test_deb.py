@@ -23,7 +23,7 @@ def output(*words):
 
 def test_it_holds_what_a_service_needs(package):
     wanted = {"/usr/bin/flexiconnect", UNITS + "flexiconnect.service", UNITS + "flexiconnect@.service", UNITS + "flexiconnect.socket", UNITS + "flexiconnect@broker.socket",
-              "/usr/lib/sysusers.d/flexiconnect.conf", "/etc/flexiconnect/flexiconnect.toml", "/usr/share/man/man1/flexiconnect.1.gz",
+              "/usr/lib/sysusers.d/flexiconnect.conf", "/usr/lib/sysctl.d/00-flexiconnect.conf", "/etc/flexiconnect/flexiconnect.toml", "/usr/share/man/man1/flexiconnect.1.gz",
               "/usr/share/bash-completion/completions/flexiconnect", "/usr/share/doc/flexiconnect/copyright", "/usr/share/doc/flexiconnect/packages.md"}
     assert wanted <= package.files()
     assert "compile" not in "".join(sorted(package.files())), "no build files"

@@ -82,6 +82,15 @@ def test_the_units_are_valid(installed):
     assert installed.run("systemd-analyze", "verify", *units).stderr == ""
 
 
+def test_no_outgoing_connection_takes_a_services_port(installed):
+    reserved = installed.run("cat", "/proc/sys/net/ipv4/ip_local_reserved_ports").stdout
+    assert reserved == "50001,50082-50084\n"
+    installed.run("sh", "-c", "echo 7000 > /proc/sys/net/ipv4/ip_local_reserved_ports")
+    installed.run("dpkg-reconfigure", "flexiconnect")
+    assert installed.run("cat", "/proc/sys/net/ipv4/ip_local_reserved_ports").stdout == "7000\n", "what an administrator reserved stays"
+    installed.run("sh", "-c", f"echo {reserved.strip()} > /proc/sys/net/ipv4/ip_local_reserved_ports")
+
+
 def test_secrets_are_read_by_root_alone_and_differ(installed):
     listed = installed.run("stat", "-c", "%a %U %n", TOKEN, "/etc/flexiconnect/token-key").stdout.splitlines()
     assert listed == [f"600 root {TOKEN}", "600 root /etc/flexiconnect/token-key"]
