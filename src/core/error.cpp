@@ -55,7 +55,7 @@ bool is_transient(ErrorKind kind) {
 }
 
 bool is_untaken(const Error& error) {
-  return !error.answered && error.sent == Sent::no && (error.kind == ErrorKind::unavailable || error.kind == ErrorKind::overloaded);
+  return error.sent == Sent::no && (error.kind == ErrorKind::unavailable || error.kind == ErrorKind::overloaded);
 }
 
 }  // namespace flexi::core

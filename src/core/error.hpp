@@ -62,8 +62,8 @@ Error internal(std::string message, std::string detail = {});
 
 /// True where another try, or another way, can succeed: overloaded, unavailable, deadline_exceeded.
 bool is_transient(ErrorKind kind);
-/// True where nobody took the message, so that it is not the message's fault. Where its service may have had it, it may be
-/// what the service died of.
+/// True where nobody took the message, so that it is not the message's fault: its service is away, or says that its database
+/// is. Where its destination may have had it, it may be what that died of.
 bool is_untaken(const Error& error);
 
 }  // namespace flexi::core

@@ -10,14 +10,13 @@ import threading
 import time
 
 import psycopg2
+import pytest
 from load import Load, MailLoad
 from parts import BINARY, ROOT, eventually
 from systems import make_system  # noqa: F401  fixture
 
 sys.path.insert(0, str(ROOT / "tests/system"))
 OUTAGE = 20
-# Attempts that last longer than the outage: a service that answers "my database is down" has taken its turn.
-PATIENT = {"FLEXI_AMQP_RETRY_DELAY": "500ms", "FLEXI_AMQP_RETRY_FACTOR": 3, "FLEXI_AMQP_MAX_ATTEMPTS": 10}
 CREDENTIALS = {"email": "admin@example.com", "password": "verysecret"}
 
 
@@ -90,7 +89,7 @@ def test_each_destination_is_stopped_for_20_s_under_load(make_system, vhost, own
     dsn = own_postgresql.dsn_of(own_postgresql.add_database())
     smtp = SmtpServer()
     on = {"logger": {"MONGO_URI": own_mongodb.url}, "mail": {"MAIL_HOST": "127.0.0.1", "MAIL_PORT": smtp.port}, "authentication": {"DSN": dsn}}
-    system = make_system(amqp_url=vhost.url, mail=True, on=on, amqp_settings=PATIENT, listener_settings=PATIENT)
+    system = make_system(amqp_url=vhost.url, mail=True, on=on)
     with system.broker.client() as client:
         eventually(lambda: client.post("/handle", json={"action": "auth", "auth": CREDENTIALS}).status_code == 202, "the example user logs in")
         eventually(lambda: client.get("/readyz").status_code == 200, "the broker is ready")
@@ -132,4 +131,31 @@ def test_each_destination_is_stopped_for_20_s_under_load(make_system, vhost, own
     with system.broker.client() as client:
         ledger = eventually(lambda: (lambda read: read["in_flight"] == 0 and not read["moving"] and read)(client.get("/ledger").json()["data"]), "the ledger is at rest")
     assert ledger["adds_up"] and ledger["unaccounted"] == 0, ledger
+    smtp.stop()
+
+
+@pytest.mark.parametrize("over", ["embedded", "rabbitmq"])
+def test_an_outage_longer_than_all_attempts_makes_no_dead_letter(make_system, request, own_mongodb, over):
+    """Two attempts, over within a second. The services are there all the time; what they stand on is not."""
+    from smtp_support import SmtpServer
+
+    few = {f"FLEXI_{queue}_{name}": value for queue in ("QUEUE", "AMQP") for name, value in (("MAX_ATTEMPTS", 2), ("RETRY_DELAY", "50ms"))} | {"FLEXI_AMQP_RETRY_STEPS": 2}
+    smtp = SmtpServer()
+    on = {"logger": {"MONGO_URI": own_mongodb.url}, "mail": {"MAIL_HOST": "127.0.0.1", "MAIL_PORT": smtp.port}}
+    url = request.getfixturevalue("vhost").url if over == "rabbitmq" else None
+    system = make_system(amqp_url=url, mail=True, on=on, queue_settings=few, amqp_settings=few, listener_settings=few)
+    system.stored = Found(own_mongodb, smtp)
+    own_mongodb.stop()
+    smtp.stop()
+    entries, mails = Load(system.broker, threads=1), MailLoad(system.broker, threads=1, fields={"via": "amqp", "ack": "accepted"})
+    with entries, mails:
+        entries.wait_for(30)
+        mails.wait_for(10)
+    assert set(entries.answers) == {202} and set(mails.answers) == {202}, (entries.refusals[:3], mails.refusals[:3])
+    retrying, name = (system.listeners[0], "flexi_amqp_retried_total") if url else (system.broker, "flexi_queue_retried_total")
+    eventually(lambda: retrying.metric(name) > 10 * (len(entries.accepted) + len(mails.accepted)), "each has failed many times", seconds=120)
+    assert system.dead_letters() == []
+    own_mongodb.start()
+    smtp.start()
+    system.check(entries, mails)
     smtp.stop()

@@ -323,6 +323,23 @@ def test_a_mail_that_is_put_off_is_503_or_tried_again(sending, smtp):
     assert smtp.all_taken() == []
 
 
+def test_a_mail_that_is_put_off_for_ever_is_a_dead_letter(make_sending, smtp):
+    with make_sending(smtp.port, FLEXI_QUEUE_MAX_ATTEMPTS=3).start().client() as client:
+        envelope(handle(client, key="never", via="amqp", ack="accepted", to="defer@example.com"), 202)
+        letter = eventually(lambda: dead_letters(client), "it is a dead letter")[0]
+        assert letter["id"] == "never" and "451 4.3.0 try again later" in letter["reason"] and letter["attempts"] == 3
+
+
+def test_a_server_that_is_away_for_longer_than_all_attempts_makes_no_dead_letter(make_sending, smtp):
+    smtp.stop()
+    with make_sending(smtp.port, FLEXI_QUEUE_MAX_ATTEMPTS=2).start().client() as client:
+        envelope(handle(client, key="patient", via="amqp", ack="accepted", subject="patient"), 202)
+        eventually(lambda: receipt(client, "patient").get("attempts", 0) > 5, "it has failed many times")
+        assert dead_letters(client) == []
+        smtp.start()
+        assert smtp.taken().message["subject"] == "patient"
+
+
 def test_through_rabbitmq_it_is_the_same(make_sending, smtp, vhost):
     instance = amqp_support.ready(make_sending(smtp.port, **amqp_support.settings(vhost.url)).start())
     with instance.client() as client:

@@ -108,7 +108,9 @@ core::Error failure(CURLcode code, const Transfer& transfer, const char* curl_wo
   } else {
     error = core::unavailable("the connection to the SMTP server failed", detail);
   }
-  error.sent = sent;
+  // The server is well and speaks of this mail, so the attempt counts; 421 and what comes before MAIL is an outage.
+  const bool puts_off = code == CURLE_SEND_ERROR || (code == CURLE_WEIRD_SERVER_REPLY && transfer.unsent.empty());
+  error.sent = refused && transfer.answer_code < 500 && transfer.answer_code != 421 && puts_off ? core::Sent::maybe : sent;
   return error;
 }
 

@@ -116,7 +116,7 @@ TEST_F(AmqpTest, WhatIsTooLargeIsDeadLetteredWhole) {
 
 TEST_F(AmqpTest, AnOutageCountsNoAttempt) {
   Store store;
-  store.answered = false;
+  store.sent = core::Sent::no;
   store.failures = 12;  // three times max_attempts
   auto& t = transport();
   serve(t, store);

@@ -42,11 +42,7 @@ class ScriptedHandler final : public core::Handler {
       asio::steady_timer forever(co_await asio::this_coro::executor, asio::steady_timer::time_point::max());
       co_await forever.async_wait(asio::use_awaitable);
     }
-    if (script_) {
-      auto result = script_(request, attempt);
-      if (!result) result.error().answered = answers;
-      co_return result;
-    }
+    if (script_) co_return script_(request, attempt);
     Reply reply;
     reply.message = "done " + request.id.str();
     co_return reply;
@@ -72,8 +68,6 @@ class ScriptedHandler final : public core::Handler {
     std::lock_guard lock(mutex_);
     return last_;
   }
-
-  std::atomic<bool> answers{true};  ///< failures are the service's own answer; false: nobody took the request
 
  private:
   Script script_;
