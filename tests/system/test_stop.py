@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """SIGTERM and SIGINT: while somebody reads the live log, and while requests do not end."""
 
+import pathlib
 import signal
 import socket
 import time
@@ -136,3 +137,10 @@ def test_a_second_signal_waits_for_nobody(make_instance):
     assert "second signal" in instance.log()
     for connection in connections:
         connection.close()
+
+
+def test_a_kill_leaves_no_shared_memory_behind(make_instance):
+    instance = make_instance().start()
+    assert pathlib.Path("/dev/shm").is_dir()
+    instance.kill()
+    assert not list(pathlib.Path("/dev/shm").glob(f"*{instance.process.pid}*")), "MongoDB's driver makes some when it is loaded"
