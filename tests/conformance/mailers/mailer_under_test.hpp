@@ -33,6 +33,7 @@ struct MailerKind {
   std::string name;
   std::function<std::unique_ptr<MailerUnderTest>(std::filesystem::path folder, runtime::Shards& shards)> make;
   bool judges = false;  ///< the destination may refuse a recipient, or put it off
+  friend void PrintTo(const MailerKind& kind, std::ostream* out) { *out << kind.name; }
 };
 std::vector<MailerKind> all_mailers();
 

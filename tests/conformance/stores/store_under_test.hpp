@@ -61,6 +61,7 @@ struct StoreKind {
   bool keeps_users = false, keeps_logs = false, keeps_keys = false, keeps_mails = false, keeps_sent_mails = false;
   /// Runs before the tests of this kind; why none of them can, else: they are then "not run", and say so.
   std::function<std::optional<std::string>()> missing = [] { return std::nullopt; };
+  friend void PrintTo(const StoreKind& kind, std::ostream* out) { *out << kind.name; }
 };
 /// Every store there is: the suite runs over all of them.
 std::vector<StoreKind> all_stores();
