@@ -160,8 +160,8 @@ Call call_from(const std::string& name) {
 class Peer {
  public:
   virtual ~Peer() = default;
-  /// @return whether it was a success
-  virtual core::awaitable<bool> call() = 0;
+  /// @return why it failed; empty: it did not
+  virtual core::awaitable<std::string> call() = 0;
   virtual asio::awaitable<void> close() = 0;
 };
 
@@ -176,7 +176,7 @@ class ClientPeer final : public Peer {
     options.max_waiting = 1'000'000;
     client_ = connect(process, endpoint, options);
   }
-  core::awaitable<bool> call() override {
+  core::awaitable<std::string> call() override {
     core::Request request;
     request.id = core::MessageId::generate();
     if (kind_ == Call::hit) {
@@ -188,7 +188,7 @@ class ClientPeer final : public Peer {
       request.ack = kind_ == Call::accepted ? core::Ack::accepted : core::Ack::stored;
     }
     const auto reply = co_await client_->handle(std::move(request), patience());
-    co_return reply.has_value();
+    co_return reply ? std::string() : std::string(core::to_string(reply.error().kind)) + ": " + reply.error().message;
   }
   asio::awaitable<void> close() override { co_await client_->stop({std::chrono::milliseconds(1000)}); }
 
@@ -214,9 +214,9 @@ class ChannelPeer final : public Peer {
     request.set_ack(kind == Call::accepted ? ::flexiconnect::v1::ACK_ACCEPTED : ::flexiconnect::v1::ACK_STORED);
     message_ = request.SerializeAsString();
   }
-  core::awaitable<bool> call() override {
+  core::awaitable<std::string> call() override {
     const auto result = co_await channel_->unary(path_, message_, {}, patience());
-    co_return result.status.ok();
+    co_return result.status.ok() ? std::string() : "status " + std::to_string(static_cast<int>(result.status.code)) + ": " + result.status.message;
   }
   asio::awaitable<void> close() override { co_await channel_->stop({std::chrono::milliseconds(1000)}); }
 
@@ -234,7 +234,8 @@ struct Load {
 };
 
 core::awaitable<void> call_once(Load* load, Clock::time_point due) {
-  if (!co_await load->peer.call()) ++load->failed;
+  const auto why = co_await load->peer.call();
+  if (!why.empty() && load->failed++ == 0) std::fprintf(stderr, "the first that failed: %s\n", why.c_str());
   load->millis.push_back(std::chrono::duration<float, std::milli>(Clock::now() - due).count());
 }
 

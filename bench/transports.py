@@ -37,7 +37,7 @@ class Path:
         if not match:
             sys.exit(f"no load over {self.way}: {out.stdout}{out.stderr}")
         if int(match.group(4)):
-            sys.exit(f"{match.group(4)} calls over {self.way} failed")
+            sys.exit(f"{match.group(4)} calls over {self.way} failed; {out.stderr.strip()}")
         return [float(value) for value in match.groups()[:3]]
 
     def peak(self, folder, call, seconds):
