@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <ctime>
 
 namespace flexi::services::mail {
 namespace {
@@ -110,10 +110,10 @@ TEST(CssInlinerLimits, HostileInputEndsSoon) {
         "<style>" + repeat("a ", 100'000) + "{b:c}</style>", "<style>" + repeat("a:not(", 30'000) + "</style>", "<style>" + repeat("{", 100'000),
         "<style>" + repeat("div ", 15) + "b{c:d}</style>" + repeat("<div>", 5'000) + "<i>", "<style>" + repeat("*~*~*~*{a:b}", 300) + "</style>" + repeat("<i></i>", 9'000),
         "<style>p{" + repeat("a:b;", 60'000) + "}</style>" + repeat("<p>", 100), std::string(1'000'000, '<'), std::string(1'000'000, '\0')}) {
-    const auto begin = std::chrono::steady_clock::now();
+    const auto begin = std::clock();  // of this process alone, whatever else runs
     auto result = inline_css(html);
     if (!result) EXPECT_EQ(result.error().kind, core::ErrorKind::invalid_argument);
-    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20)) << html.substr(0, 40);
+    EXPECT_LT((std::clock() - begin) / CLOCKS_PER_SEC, 20) << "seconds for " << html.substr(0, 40);
   }
 }
 

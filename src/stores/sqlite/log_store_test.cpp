@@ -151,7 +151,8 @@ TEST_F(SqliteLogs, WhatWasMovedHereIsCountedNowhere) {
   EXPECT_EQ(wait(counted->append(record, {})).value(), core::Appended::duplicate);
   EXPECT_EQ(wait(counted->find(record.id, {})).value().duplicates, 0u);
   EXPECT_EQ(wait(counted->count({})).value(), 1u);
-  for (auto& account : wait(book->accounts({})).value())
+  const auto accounts = wait(book->accounts({})).value();
+  for (auto& account : accounts)
     for (auto& line : account.lines) EXPECT_TRUE(line.empty()) << line.way;
 }
 
