@@ -23,8 +23,7 @@ void ServerStream::open(std::int32_t stream_id) {
   signal_ = nullptr;
   path_.clear();
   metadata_.clear();
-  initial_.clear();
-  trailing_.clear();
+  for (auto* metadata : {&initial_, &sent_initial_, &trailing_, &sent_trailing_}) metadata->clear();
   context_ = {};
   timeout_.reset();
   in_.reset(static_cast<std::size_t>(connection_.options().max_message_bytes));
@@ -234,9 +233,16 @@ void ServerStream::send_headers(bool with_data) {
   headers_.add(":status", "200");
   headers_.add("content-type", kGrpcType);
   if (accepts_gzip_ && connection_.options().compress_from_bytes != 0) headers_.add("grpc-encoding", "gzip");
-  if (!is_sendable(initial_)) initial_.clear();
-  headers_.add(initial_);
+  headers_.add(frozen(initial_, sent_initial_));
   submit(with_data);
+}
+
+/// nghttp2 reads what it was given until it is on its way; a method that has not noticed the end may still add some.
+const Metadata& ServerStream::frozen(Metadata& from, Metadata& to) {
+  if (!is_sendable(from)) from.clear();
+  std::swap(from, to);
+  from.clear();
+  return to;
 }
 
 void ServerStream::submit(bool with_data) {
@@ -282,16 +288,15 @@ void ServerStream::finish(Status status) {
   status_ = std::move(status);
   if (headers_sent_ || !out_.empty()) {
     trailers_.add(status_);
-    trailers_.add(trailing_);
+    trailers_.add(frozen(trailing_, sent_trailing_));
     return send_headers(true);
   }
   // Nothing was written: one HEADERS frame says it all ("trailers-only").
   headers_.add(":status", "200");
   headers_.add("content-type", kGrpcType);
   headers_.add(status_);
-  if (!is_sendable(initial_)) initial_.clear();
-  headers_.add(initial_);
-  headers_.add(trailing_);
+  headers_.add(frozen(initial_, sent_initial_));
+  headers_.add(frozen(trailing_, sent_trailing_));
   submit(false);
 }
 

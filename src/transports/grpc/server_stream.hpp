@@ -72,6 +72,7 @@ class ServerStream final : public ServerCall, public Session::StreamBase {
   void refuse_http(std::string_view http_status, std::string message);
   void send_headers(bool with_data);
   void submit(bool with_data);
+  static const Metadata& frozen(Metadata& from, Metadata& to);
   core::Result<std::string> unpack(Frame frame) const;
   Frame pack(std::string message);
   void consume(std::size_t bytes);
@@ -81,7 +82,8 @@ class ServerStream final : public ServerCall, public Session::StreamBase {
 
   ServerConnection& connection_;
   std::string path_, plain_text_;
-  Metadata metadata_, initial_, trailing_;
+  Metadata metadata_, initial_, trailing_;    ///< the last two the method's to add to
+  Metadata sent_initial_, sent_trailing_;     ///< what the wire was given of them
   core::CallContext context_;
   std::optional<std::chrono::nanoseconds> timeout_;
   Deframer in_;

@@ -185,6 +185,29 @@ TEST_F(Server, ADeadlineEndsTheCallAndItsMethod) {
   EXPECT_EQ(seen_.started, 1);
 }
 
+TEST_F(Server, WhatAMethodAddsTooLateHarmsNothing) {
+  start();
+  auto peer = client();
+  peer->call(1, "/t/Late", "");
+  std::string early, late;
+  while (auto got = peer->next())
+    if (got->stream == 1) {
+      if (got->headers.contains("early")) early = got->header("early");
+      if (got->headers.contains("late")) late = got->header("late");
+      if (got->flags & kEnd) break;
+    }
+  EXPECT_EQ(early, "in time");
+  EXPECT_EQ(late, "");
+  for (int id = 3; id < 103; id += 2) {
+    peer->call(id, "/t/Late", "", {{"grpc-timeout", "10m"}});
+    const auto end = peer->end_of(id);
+    ASSERT_TRUE(end) << id;
+    if (end->header("grpc-status") != "4") continue;  // the method was quicker
+    EXPECT_EQ(end->header("x-flexi-sent"), "maybe");
+    EXPECT_EQ(end->headers.count("late"), 0u);
+  }
+}
+
 TEST_F(Server, AResetCancelsTheMethod) {
   start();
   auto peer = client();

@@ -64,6 +64,24 @@ inline core::awaitable<UnaryAnswer> echo(ServerCall* call, std::string request, 
   }
   co_return UnaryAnswer{{}, std::move(request)};
 }
+inline void add_some(Metadata& metadata, const char* key) {
+  for (int i = 0; i < 50; ++i) metadata.add(key, "what nobody asked for");
+}
+/// Says more than can be sent any more: behind the header, and at the time when its deadline ends it.
+inline core::awaitable<Status> late(ServerCall* call) {
+  co_await boost::asio::this_coro::throw_if_cancelled(false);
+  if (call->context().remaining() > std::chrono::seconds(5)) {
+    call->initial_metadata().add("early", "in time");
+    (void)co_await call->write("message");
+    add_some(call->initial_metadata(), "late");
+    co_return Status{};
+  }
+  boost::asio::steady_timer timer(co_await boost::asio::this_coro::executor, call->context().deadline);
+  boost::system::error_code ignored;
+  co_await timer.async_wait(boost::asio::redirect_error(use_awaitable, ignored));
+  add_some(call->trailing_metadata(), "late");
+  co_return Status{Code::cancelled, "cancelled"};
+}
 inline core::awaitable<UnaryAnswer> fail(std::string request) { co_return UnaryAnswer{{Code::already_exists, request, "details\x01"}, "not sent"}; }
 inline core::awaitable<UnaryAnswer> wait(std::string, Seen* seen) {
   co_await boost::asio::this_coro::throw_if_cancelled(false);
@@ -156,6 +174,7 @@ inline MethodTable test_methods(Seen& seen) {
   methods.add_unary("/t/Throw", [](ServerCall&, std::string) { return throws(); });
   methods.add_unary("/t/Bytes", [](ServerCall&, std::string request) { return bytes(std::move(request)); });
   methods.add_stream("/t/Bidi", [&seen](ServerCall& call) { return bidi(&call, &seen); });
+  methods.add_stream("/t/Late", [](ServerCall& call) { return late(&call); });
   methods.add_stream("/t/Many", [&seen](ServerCall& call) { return many(&call, &seen); });
   methods.add_stream("/t/CountLate", [&seen](ServerCall& call) { return count_late(&call, &seen); });
   methods.add_stream("/t/Hold", [&seen](ServerCall& call) { return hold(&call, &seen); });
